@@ -1,0 +1,31 @@
+# `make run` and `make test` need only Python 3.11 and make; everything else is installed into .venv.
+PYTHON ?= python3.11
+VENV   := .venv
+STAMP  := $(VENV)/.installed
+
+.PHONY: run test lint bench clean
+
+run: $(STAMP)
+	@exec $(VENV)/bin/voicemail sandbox
+
+test: lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(STAMP)
+	$(VENV)/bin/python -m benchmarks
+
+$(STAMP): pyproject.toml uv.lock
+	@echo "voicemail: setting up $(VENV) (once; about half a minute) ..."
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv sync --active --frozen --all-extras --no-progress
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

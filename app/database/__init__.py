@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, jobs and the embedded server."""

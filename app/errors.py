@@ -1,0 +1,77 @@
+"""The errors that cross a folder's border; ``app.http.problems`` alone maps them to HTTP.
+
+VoicemailError
+├── NotFound
+├── Conflict
+├── Invalid                 one or more fields, each named
+├── Unauthorized
+├── Unavailable             something outside is away; the same call may work later
+│   ├── DatabaseUnavailable
+│   └── SwitchUnavailable
+├── SwitchRefused           the switch answered, and said no
+└── SettingsError           a start that cannot go on
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class VoicemailError(Exception):
+    """Something this service can explain to the person who asked."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.detail)
+
+
+class NotFound(VoicemailError):
+    """There is no such thing here."""
+
+
+class Conflict(VoicemailError):
+    """It exists already."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field of a request or one wrong setting: its name and what to do about it, never its value."""
+
+    field: str
+    message: str
+
+
+class Invalid(VoicemailError):
+    """Some fields are wrong."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
+
+    @classmethod
+    def field(cls, field: str, message: str) -> "Invalid":
+        """One wrong field."""
+        return cls([FieldError(field, message)])
+
+
+class Unauthorized(VoicemailError):
+    """A valid bearer token is needed."""
+
+
+class Unavailable(VoicemailError):
+    """Something this service needs is away; try again later."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer."""
+
+
+class SwitchUnavailable(Unavailable):
+    """The switch does not answer."""
+
+
+class SwitchRefused(VoicemailError):
+    """The switch refused a command; the detail is its reply."""
+
+
+class SettingsError(Invalid):
+    """Some settings are wrong; each is named by its environment variable."""

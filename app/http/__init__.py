@@ -1,0 +1,1 @@
+"""What every route shares: the application, tokens, problems, paging, OpenAPI and streaming."""

@@ -1,0 +1,1 @@
+"""Mailboxes: what the API manages and the switch's directory holds."""
