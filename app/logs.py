@@ -20,8 +20,8 @@ _QUIET = {
 }
 
 
-def _one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Exceptions by their last line at info and above; the traceback of a bug stays, inside its one JSON line."""
+def _known_only(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A fact that is not known is left out of the line."""
     return {key: value for key, value in event.items() if value is not None}
 
 
@@ -37,7 +37,7 @@ def configure_logging(level: str = "info", *, stream: TextIO | None = None, pret
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _one_line,
+        _known_only,
     ]
     renderer: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
