@@ -1,0 +1,61 @@
+"""Connections to PostgreSQL, and which exceptions mean that it is away."""
+
+from typing import TypeAlias
+
+import asyncpg
+
+# asyncpg ships no types: for mypy these are ``Any``, for a reader they say what is wanted.
+Pool: TypeAlias = asyncpg.Pool
+Connection: TypeAlias = asyncpg.Connection
+
+CONNECT_TIMEOUT = 10.0  # seconds
+COMMAND_TIMEOUT = 30.0  # seconds; without it a server that stalls holds its callers for ever
+
+# A statement that fails with one of these may work later. ``OSError`` and ``TimeoutError`` come up as they are; asyncpg's
+# ``InterfaceError`` says that a connection was closed under the statement.
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DiskFullError,
+)
+
+
+async def open_pool(dsn: str, *, size: int = 10, application_name: str) -> Pool:
+    """A pool of at most ``size`` connections, made when they are needed. The database may be away; then its users raise."""
+    return await asyncpg.create_pool(
+        dsn,
+        # No floor: a pool with one fills the log with tracebacks for as long as the database is away.
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=300.0,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=COMMAND_TIMEOUT,
+        server_settings=server_settings(application_name),
+    )
+
+
+async def connect(dsn: str, *, application_name: str) -> Connection:
+    """One connection of one's own, for what lives as long as a connection: advisory locks and LISTEN."""
+    return await asyncpg.connect(
+        dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=server_settings(application_name)
+    )
+
+
+def server_settings(application_name: str) -> dict[str, str]:
+    """What every session of this service asks of the server."""
+    return {
+        "application_name": f"voicemail {application_name}",
+        "timezone": "UTC",
+        # A host that vanished without a word is noticed within half a minute, and its locks are free again.
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "4",
+    }

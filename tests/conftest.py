@@ -1,0 +1,73 @@
+"""A real PostgreSQL for every test: one server a run, one fresh database a test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from app.database.embedded import EmbeddedPostgres
+from app.database.migrations import migrate
+from app.database.pool import Pool, open_pool
+
+TEMPLATE = "template_voicemail"
+
+
+def another(dsn: str, database: str) -> str:
+    """The DSN of another database on the same server."""
+    return f"{dsn.rpartition('/')[0]}/{database}"
+
+
+@pytest.fixture(scope="session")
+async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The DSN of a server for this run; its role may create databases."""
+    async with EmbeddedPostgres(tmp_path_factory.mktemp("database") / "postgres") as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+async def template(postgres: str) -> str:
+    """A database with the service's schema and the switch's tables, to be copied."""
+    admin = await asyncpg.connect(postgres)
+    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    await admin.close()
+    dsn = another(postgres, TEMPLATE)
+    await migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute((Path(__file__).parent / "voicemail_tables.sql").read_text())
+    await connection.close()
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def database_numbers() -> "count[int]":
+    """What keeps the names of a run's databases apart."""
+    return count(1)
+
+
+@pytest.fixture
+async def database(postgres: str, template: str, database_numbers: "count[int]") -> AsyncIterator[str]:
+    """The DSN of a fresh, migrated database with the switch's own tables in it."""
+    name = f"test_{next(database_numbers)}"
+    admin = await asyncpg.connect(postgres)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield another(postgres, name)
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """A pool on the test's database."""
+    pool = await open_pool(database, application_name="test")
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), 5)
+        except TimeoutError:
+            pool.terminate()
