@@ -1,0 +1,235 @@
+"""The Event Socket commands this service sends, built from typed values that cannot hold a second command.
+
+The Event Socket is a shell: a newline begins another command and a space another argument. So a ``Command`` comes only
+from the functions below. Each checks every argument, and quotes the few that may hold a space, for commands that FreeSWITCH
+splits with ``switch_separate_string``. All of them raise ``Invalid``, naming the argument and never its value.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.errors import Invalid
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FORBIDDEN = re.compile(r"[\x00\r\ud800-\udfff]|\n\n|\n\Z|\A[\s]")
+_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}")
+# A uuid is the call's: an inbound call may bring the Call-ID of its INVITE, such as 8d1f@192.0.2.7.
+_UUID = re.compile(r"[0-9A-Za-z@._:+-]{1,255}")
+_LONGEST_ARGUMENT = 4096
+
+DirectoryField = Literal["param", "attr", "var"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Command:
+    """One command, ready for the socket but for its final blank line; ``secret`` keeps its text out of ``repr`` and logs."""
+
+    text: str
+    secret: bool = False
+
+    def __post_init__(self) -> None:
+        many_lines = "\n" in self.text and not self.text.startswith("sendevent ")
+        if not self.text or many_lines or _FORBIDDEN.search(self.text):
+            raise Invalid.field("command", "must be exactly one command")
+
+    @property
+    def name(self) -> str:
+        """What it does, without the arguments: ``vm_delete``, ``sendevent MESSAGE_WAITING``. Safe to log."""
+        words = self.text.split(maxsplit=2)
+        return words[1] if words[0] == "api" and len(words) > 1 else " ".join(words[:2])
+
+    def __repr__(self) -> str:
+        return f"Command({self.name if self.secret else self.text!r})"
+
+
+# The switch itself
+
+
+def version() -> Command:
+    """The switch's version. It costs next to nothing, so it also serves to see whether the switch still answers."""
+    return Command("api version")
+
+
+def status() -> Command:
+    """How long the switch has been up, and its sessions, in English."""
+    return Command("api status")
+
+
+def module_exists(name: str) -> Command:
+    """Whether a module is loaded: ``true`` or ``false``."""
+    return Command(f"api module_exists {_name(name, 'module')}")
+
+
+def global_getvar(name: str) -> Command:
+    """The value of a global variable."""
+    return Command(f"api global_getvar {_name(name, 'variable')}")
+
+
+def reload_xml() -> Command:
+    """Read the configuration and the static directory again.
+
+    Only a reply that begins with ``+OK [Success]`` is success: broken XML is answered ``+OK [[error near line 39]: …]``
+    and the old configuration stays. On a directory of tens of thousands of users it takes many seconds.
+    """
+    return Command("api reloadxml")
+
+
+def xml_locate_configuration(name: str) -> Command:
+    """The XML of one configuration file, such as ``voicemail.conf``; the reply may hold passwords."""
+    return Command(f"api xml_locate configuration configuration name {_name(name, 'configuration')}")
+
+
+# The directory
+
+
+def user_exists(address: MailboxAddress) -> Command:
+    """Whether the directory has a user of this id: ``true`` or ``false``."""
+    extension, domain = _parts(address)
+    return Command(f"api user_exists id {extension} {domain}")
+
+
+def user_data(address: MailboxAddress, kind: DirectoryField, name: str) -> Command:
+    """A parameter, attribute or variable of a directory user. One that is missing and one that is empty look alike."""
+    if kind not in ("param", "attr", "var"):
+        raise Invalid.field("kind", "must be param, attr or var")
+    return Command(f"api user_data {_address(address)} {kind} {_name(name, 'name')}")
+
+
+def xml_flush_cache(address: MailboxAddress) -> Command:
+    """Forget what the switch has cached of a directory user."""
+    extension, domain = _parts(address)
+    return Command(f"api xml_flush_cache id {extension} {domain}")
+
+
+# mod_voicemail: commands without a quoted argument (it splits them by hand)
+
+
+def vm_boxcount(address: MailboxAddress, *, profile: str = "default") -> Command:
+    """The counts ``new:saved:urgent new:urgent saved`` of a mailbox; the first two include the urgent ones."""
+    return Command(f"api vm_boxcount {_profile(profile)}/{_address(address)}|all")
+
+
+def vm_list(address: MailboxAddress, uuid: str | None = None, *, profile: str = "default") -> Command:
+    """The messages of a mailbox as text, fields separated by ``:`` and not escaped."""
+    chosen = "" if uuid is None else f" {_uuid(uuid)}"
+    return Command(f"api vm_list {_address(address)}/{_profile(profile)} text{chosen}")
+
+
+def vm_read(address: MailboxAddress, uuid: str, *, read: bool, profile: str = "default") -> Command:
+    """Mark one message read or unread, and send MWI. Without a uuid it would mark the whole domain, so there is always one.
+
+    The uuid is marked in every mailbox that has it, and the reply is ``+OK`` even where none has.
+    """
+    word = "read" if read else "unread"
+    return Command(f"api vm_read {_address(address)}/{_profile(profile)} {word} {_uuid(uuid)}")
+
+
+def vm_delete(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
+    """Delete one message and its file, and send MWI. Without a uuid it would empty the mailbox, so there is always one.
+
+    The uuid is deleted in every mailbox that has it, and the reply is ``+OK`` even where none has: check before and after.
+    """
+    return Command(f"api vm_delete {_address(address)}/{_profile(profile)} {_uuid(uuid)}")
+
+
+# mod_voicemail: commands split by switch_separate_string, whose arguments may be quoted
+
+
+def vm_inject(address: MailboxAddress, path: str, *, caller_number: str = "", caller_name: str = "") -> Command:
+    """Leave a copy of an audio file in a mailbox. A file that is not there is answered ``+OK`` and nothing is delivered."""
+    number = _quoted(caller_number or "anonymous", "caller_number")
+    name = _quoted(caller_name or "anonymous", "caller_name")
+    return Command(f"api vm_inject {_address(address)} {_path(path)} {number} {name}")
+
+
+def vm_fsdb_auth_login(address: MailboxAddress, pin: str, *, profile: str = "default") -> Command:
+    """Whether a PIN opens a mailbox: ``-OK`` means yes, ``-ERR`` no."""
+    return Command(f"{_fsdb('auth_login', address, profile)} {_quoted(pin, 'pin')}", secret=True)
+
+
+def vm_fsdb_msg_save(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
+    """Mark a message of this mailbox as saved; sends no MWI. ``-OK`` is success."""
+    return Command(f"{_fsdb('msg_save', address, profile)} {_uuid(uuid)}")
+
+
+def vm_fsdb_msg_delete(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
+    """Flag a message of this mailbox for deletion; the row and the file stay until a purge. ``-OK`` is success."""
+    return Command(f"{_fsdb('msg_delete', address, profile)} {_uuid(uuid)}")
+
+
+def vm_fsdb_msg_undelete(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
+    """Take the deletion flag off again. ``-OK`` is success."""
+    return Command(f"{_fsdb('msg_undelete', address, profile)} {_uuid(uuid)}")
+
+
+def vm_fsdb_msg_purge(address: MailboxAddress, *, profile: str = "default") -> Command:
+    """Remove every message of this mailbox that is flagged for deletion, also those a phone session flagged."""
+    return Command(_fsdb("msg_purge", address, profile))
+
+
+# Events
+
+
+def message_waiting(address: MailboxAddress, *, new: int, saved: int) -> Command:
+    """Tell the phones of a mailbox how many messages it has, as mod_voicemail does after a change of its own."""
+    counts = f"{_count(new, 'new')}/{_count(saved, 'saved')}"
+    headers = {
+        "MWI-Messages-Waiting": "yes" if new else "no",
+        "MWI-Message-Account": _address(address),
+        "MWI-Voice-Message": counts,
+    }
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    return Command("\n".join(["sendevent MESSAGE_WAITING", *lines]))
+
+
+def _fsdb(verb: str, address: MailboxAddress, profile: str) -> str:
+    extension, domain = _parts(address)
+    return f"api vm_fsdb_{verb} {_profile(profile)} {domain} {extension}"
+
+
+def _parts(address: MailboxAddress) -> tuple[str, str]:
+    # Checked again although the types say so: an Extension can be built without parse, and this is the last line.
+    return Extension.parse(address.extension), Domain.parse(address.domain)
+
+
+def _address(address: MailboxAddress) -> str:
+    extension, domain = _parts(address)
+    return f"{extension}@{domain}"
+
+
+def _name(value: str, field: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise Invalid.field(field, "must be 1 to 128 characters of 0-9 A-Z a-z _ . -")
+    return value
+
+
+def _profile(value: str) -> str:
+    return _name(value, "profile")
+
+
+def _uuid(value: str) -> str:
+    if not _UUID.fullmatch(value):
+        raise Invalid.field("uuid", "must be 1 to 255 characters of 0-9 A-Z a-z @ . _ : + -")
+    return value
+
+
+def _count(value: int, field: str) -> int:
+    if isinstance(value, bool) or value < 0:
+        raise Invalid.field(field, "must be a number from 0 on")
+    return int(value)
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/"):
+        raise Invalid.field("path", "must be an absolute path on the switch")
+    return _quoted(value, "path")
+
+
+def _quoted(value: str, field: str) -> str:
+    """One argument of ``switch_separate_string``: in single quotes, with backslash and quote escaped."""
+    if not value or len(value) > _LONGEST_ARGUMENT or _CONTROL.search(value):
+        raise Invalid.field(field, f"must be 1 to {_LONGEST_ARGUMENT} characters without line breaks or control characters")
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
