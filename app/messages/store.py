@@ -1,0 +1,133 @@
+"""SQL over the switch's own ``voicemail_msgs``: rows as they are at this moment, never a copy.
+
+Where the table is not there (the switch creates it, and sometimes drops and recreates it) these raise ``Unavailable``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+
+from app.database.pool import Connection
+from app.errors import Unavailable
+from app.messages.model import MessageRow
+
+_COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
+    coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,
+    coalesce(created_epoch, 0)::bigint AS created_epoch, coalesce(read_epoch, 0)::bigint AS read_epoch,
+    coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags"""
+_MAILBOX = "username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'"
+_DOMAIN = "domain = $1 AND flags IS DISTINCT FROM 'delete'"
+_IDENTITY = (
+    "coalesce(domain, '') = $1 AND coalesce(username, '') = $2 AND coalesce(uuid, '') = $3 AND coalesce(file_path, '') = $4"
+)
+
+
+def _page(where: str, limit: str, offset: str) -> str:
+    # Total and rows in one statement, so that both are of one moment; the count reads the service's own index only (indexes.py).
+    return f"""
+SELECT t.total, m.* FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {where}) t
+LEFT JOIN LATERAL (SELECT {_COLUMNS} FROM voicemail_msgs r WHERE {where}
+                   ORDER BY r.created_epoch DESC NULLS LAST, r.uuid, r.file_path LIMIT {limit} OFFSET {offset}) m ON true
+"""  # noqa: S608 - constants of this module
+
+
+PAGE_OF_MAILBOX = _page(_MAILBOX, "$3", "$4")
+PAGE_OF_DOMAIN = _page(_DOMAIN, "$2", "$3")
+
+# By the index on uuid; rows without one by the index on username.
+SAME_UUID = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE uuid = ANY($1::text[])"  # noqa: S608
+WITHOUT_UUID = f"""
+SELECT {_COLUMNS} FROM voicemail_msgs
+WHERE coalesce(uuid, '') = '' AND (username = $1 OR ($1 = '' AND username IS NULL))
+"""  # noqa: S608
+
+SAME_FILE = "SELECT count(*) FROM voicemail_msgs WHERE file_path = $1"
+DELETE_ROW = f"DELETE FROM voicemail_msgs WHERE {_IDENTITY}"  # noqa: S608
+
+# By the index on created_epoch. Ties stay together, so a slice ends where the next begins.
+SLICE = f"""
+SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch > $1::bigint
+ORDER BY r.created_epoch FETCH FIRST $2::bigint ROWS WITH TIES
+"""  # noqa: S608
+UNDATED = f"SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch IS NULL"  # noqa: S608
+CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
+
+BEFORE_ALL = -(2**62)  # an epoch before every row's
+
+
+@contextmanager
+def _table() -> Iterator[None]:
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise Unavailable("the switch has not created voicemail_msgs yet, or is creating it anew") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Unavailable("the service's database role may not read or change voicemail_msgs") from error
+
+
+def _rows(records: Iterable[Any]) -> list[MessageRow]:
+    return [MessageRow._make(record) for record in records]
+
+
+async def page(
+    connection: Connection, domain: str, extension: str | None, *, limit: int, offset: int
+) -> tuple[list[MessageRow], int]:
+    """Rows of a domain, or of one mailbox in it, newest first and without those flagged deleted; and how many there are."""
+    with _table():
+        if extension is None:
+            records = await connection.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
+        else:
+            records = await connection.fetch(PAGE_OF_MAILBOX, extension, domain, limit, offset)
+    rows = [MessageRow._make(record[1:]) for record in records if record[1] is not None]
+    return rows, int(records[0][0])
+
+
+async def newest(connection: Connection, domain: str, extension: str) -> MessageRow | None:
+    """The newest row of a mailbox that is not flagged deleted."""
+    rows, _ = await page(connection, domain, extension, limit=1, offset=0)
+    return rows[0] if rows else None
+
+
+async def with_uuids(connection: Connection, uuids: Sequence[str]) -> list[MessageRow]:
+    """Every row with one of these uuids, in all mailboxes, those flagged deleted too."""
+    with _table():
+        return _rows(await connection.fetch(SAME_UUID, uuids))
+
+
+async def with_key(connection: Connection, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
+    """The row with this key, flagged deleted or not; ``uuid`` and ``username`` are what it is looked up by."""
+    with _table():
+        records = await (connection.fetch(SAME_UUID, [uuid]) if uuid else connection.fetch(WITHOUT_UUID, username))
+    return next((row for row in _rows(records) if row.key == key), None)
+
+
+async def count_with_file(connection: Connection, file_path: str) -> int:
+    """How many rows name this recording. Reads the whole table."""
+    with _table():
+        return int(await connection.fetchval(SAME_FILE, file_path))
+
+
+async def delete(connection: Connection, row: MessageRow) -> int:
+    """Delete exactly this row and say how many went: for where no command of the switch does."""
+    with _table():
+        status = await connection.execute(DELETE_ROW, *row[:4])
+    return int(status.rpartition(" ")[2])
+
+
+async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
+    """The next rows created after ``created_epoch``, oldest first: ``limit`` of them, and all that share the last one's second."""
+    with _table():
+        return _rows(await connection.fetch(SLICE, created_epoch, limit))
+
+
+async def undated(connection: Connection) -> list[MessageRow]:
+    """The rows whose created_epoch is NULL."""
+    with _table():
+        return _rows(await connection.fetch(UNDATED))
+
+
+async def clock(connection: Connection) -> int:
+    """Seconds since 1970 by the switch's database."""
+    return int(await connection.fetchval(CLOCK))
