@@ -19,22 +19,22 @@ _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username
     coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags"""
 _MAILBOX = "username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'"
 _DOMAIN = "domain = $1 AND flags IS DISTINCT FROM 'delete'"
-_IDENTITY = (
-    "coalesce(domain, '') = $1 AND coalesce(username, '') = $2 AND coalesce(uuid, '') = $3 AND coalesce(file_path, '') = $4"
-)
 
 
 def _page(where: str, limit: str, offset: str) -> str:
-    # Total and rows in one statement, so that both are of one moment; the count reads the service's own index only (indexes.py).
+    # Total and rows in one statement, so that both are of one moment.
     return f"""
-SELECT t.total, m.* FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {where}) t
-LEFT JOIN LATERAL (SELECT {_COLUMNS} FROM voicemail_msgs r WHERE {where}
-                   ORDER BY r.created_epoch DESC NULLS LAST, r.uuid, r.file_path LIMIT {limit} OFFSET {offset}) m ON true
+SELECT (SELECT count(*) FROM voicemail_msgs WHERE {where}) AS total, {_COLUMNS}
+FROM voicemail_msgs r WHERE {where}
+ORDER BY r.created_epoch DESC NULLS LAST, r.uuid, r.file_path LIMIT {limit} OFFSET {offset}
 """  # noqa: S608 - constants of this module
 
 
+# These walk the service's own indexes (indexes.py), the counts without touching the table.
 PAGE_OF_MAILBOX = _page(_MAILBOX, "$3", "$4")
 PAGE_OF_DOMAIN = _page(_DOMAIN, "$2", "$3")
+COUNT_OF_MAILBOX = f"SELECT count(*) FROM voicemail_msgs WHERE {_MAILBOX}"  # noqa: S608
+COUNT_OF_DOMAIN = f"SELECT count(*) FROM voicemail_msgs WHERE {_DOMAIN}"  # noqa: S608
 
 # By the index on uuid; rows without one by the index on username.
 SAME_UUID = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE uuid = ANY($1::text[])"  # noqa: S608
@@ -44,7 +44,11 @@ WHERE coalesce(uuid, '') = '' AND (username = $1 OR ($1 = '' AND username IS NUL
 """  # noqa: S608
 
 SAME_FILE = "SELECT count(*) FROM voicemail_msgs WHERE file_path = $1"
-DELETE_ROW = f"DELETE FROM voicemail_msgs WHERE {_IDENTITY}"  # noqa: S608
+DELETE_ROW = """
+DELETE FROM voicemail_msgs
+WHERE (uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND domain IS NULL))
+  AND (username = $2 OR ($2 = '' AND username IS NULL)) AND (file_path = $4 OR ($4 = '' AND file_path IS NULL))
+"""
 
 # By the index on created_epoch. Ties stay together, so a slice ends where the next begins.
 SLICE = f"""
@@ -80,8 +84,15 @@ async def page(
             records = await connection.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
         else:
             records = await connection.fetch(PAGE_OF_MAILBOX, extension, domain, limit, offset)
-    rows = [MessageRow._make(record[1:]) for record in records if record[1] is not None]
-    return rows, int(records[0][0])
+        if records:
+            return [MessageRow._make(record[1:]) for record in records], records[0][0]
+        return [], await _count(connection, domain, extension) if offset else 0
+
+
+async def _count(connection: Connection, domain: str, extension: str | None) -> int:
+    if extension is None:
+        return int(await connection.fetchval(COUNT_OF_DOMAIN, domain))
+    return int(await connection.fetchval(COUNT_OF_MAILBOX, extension, domain))
 
 
 async def newest(connection: Connection, domain: str, extension: str) -> MessageRow | None:
@@ -117,7 +128,7 @@ async def delete(connection: Connection, row: MessageRow) -> int:
 
 
 async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
-    """The next rows created after ``created_epoch``, oldest first: ``limit`` of them, and all that share the last one's second."""
+    """The next rows created after ``created_epoch``, oldest first: ``limit`` of them and all of the last one's second."""
     with _table():
         return _rows(await connection.fetch(SLICE, created_epoch, limit))
 
