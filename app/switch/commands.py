@@ -6,6 +6,7 @@ splits with ``switch_separate_string``. All of them raise ``Invalid``, naming th
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +16,11 @@ from app.errors import Invalid
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FORBIDDEN = re.compile(r"[\x00\r\ud800-\udfff]|\n\n|\n\Z|\A[\s]")
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}")
+_EVENT = re.compile(r"[0-9A-Z_]{1,64}")
+_SUBCLASS = re.compile(r"[0-9A-Za-z_:.-]{1,128}")
 # A uuid is the call's: an inbound call may bring the Call-ID of its INVITE, such as 8d1f@192.0.2.7.
 _UUID = re.compile(r"[0-9A-Za-z@._:+-]{1,255}")
+_PLAIN = re.compile(r"[^\s'\\]+")
 _LONGEST_ARGUMENT = 4096
 
 DirectoryField = Literal["param", "attr", "var"]
@@ -113,8 +117,8 @@ def vm_boxcount(address: MailboxAddress, *, profile: str = "default") -> Command
 
 def vm_list(address: MailboxAddress, uuid: str | None = None, *, profile: str = "default") -> Command:
     """The messages of a mailbox as text, fields separated by ``:`` and not escaped."""
-    chosen = "" if uuid is None else f" {_uuid(uuid)}"
-    return Command(f"api vm_list {_address(address)}/{_profile(profile)} text{chosen}")
+    chosen = "" if uuid is None else f" text {_uuid(uuid)}"
+    return Command(f"api vm_list {_box(address, profile)}{chosen}")
 
 
 def vm_read(address: MailboxAddress, uuid: str, *, read: bool, profile: str = "default") -> Command:
@@ -123,7 +127,7 @@ def vm_read(address: MailboxAddress, uuid: str, *, read: bool, profile: str = "d
     The uuid is marked in every mailbox that has it, and the reply is ``+OK`` even where none has.
     """
     word = "read" if read else "unread"
-    return Command(f"api vm_read {_address(address)}/{_profile(profile)} {word} {_uuid(uuid)}")
+    return Command(f"api vm_read {_box(address, profile)} {word} {_uuid(uuid)}")
 
 
 def vm_delete(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
@@ -131,22 +135,26 @@ def vm_delete(address: MailboxAddress, uuid: str, *, profile: str = "default") -
 
     The uuid is deleted in every mailbox that has it, and the reply is ``+OK`` even where none has: check before and after.
     """
-    return Command(f"api vm_delete {_address(address)}/{_profile(profile)} {_uuid(uuid)}")
+    return Command(f"api vm_delete {_box(address, profile)} {_uuid(uuid)}")
 
 
 # mod_voicemail: commands split by switch_separate_string, whose arguments may be quoted
 
 
-def vm_inject(address: MailboxAddress, path: str, *, caller_number: str = "", caller_name: str = "") -> Command:
+def vm_inject(
+    address: MailboxAddress, path: str, *, caller_number: str = "", caller_name: str = "", profile: str = "default"
+) -> Command:
     """Leave a copy of an audio file in a mailbox. A file that is not there is answered ``+OK`` and nothing is delivered."""
-    number = _quoted(caller_number or "anonymous", "caller_number")
-    name = _quoted(caller_name or "anonymous", "caller_name")
-    return Command(f"api vm_inject {_address(address)} {_path(path)} {number} {name}")
+    # The profile is written so here and nowhere else; without one mod_voicemail takes the domain's, then "default".
+    box = _address(address) if profile == "default" else f"{_address(address)}@{_profile(profile)}"
+    number = _argument(caller_number or "anonymous", "caller_number")
+    name = _argument(caller_name or "anonymous", "caller_name")
+    return Command(f"api vm_inject {box} {_path(path)} {number} {name}")
 
 
 def vm_fsdb_auth_login(address: MailboxAddress, pin: str, *, profile: str = "default") -> Command:
     """Whether a PIN opens a mailbox: ``-OK`` means yes, ``-ERR`` no."""
-    return Command(f"{_fsdb('auth_login', address, profile)} {_quoted(pin, 'pin')}", secret=True)
+    return Command(f"{_fsdb('auth_login', address, profile)} {_argument(pin, 'pin')}", secret=True)
 
 
 def vm_fsdb_msg_save(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
@@ -170,6 +178,18 @@ def vm_fsdb_msg_purge(address: MailboxAddress, *, profile: str = "default") -> C
 
 
 # Events
+
+
+def subscribe(events: Iterable[str], subclasses: Iterable[str] = ()) -> Command:
+    """Receive these events, and the CUSTOM events of these subclasses.
+
+    Every word after ``CUSTOM`` is taken for a subclass, so a native event named after it would silently never come.
+    """
+    natives = [_matching(_EVENT, name, "event") for name in events if name != "CUSTOM"]
+    custom = [_matching(_SUBCLASS, name, "subclass") for name in subclasses]
+    if not natives and not custom:
+        raise Invalid.field("events", "must name at least one event")
+    return Command(" ".join(["event plain", *natives, *(["CUSTOM", *custom] if custom else [])]))
 
 
 def message_waiting(address: MailboxAddress, *, new: int, saved: int) -> Command:
@@ -199,6 +219,17 @@ def _address(address: MailboxAddress) -> str:
     return f"{extension}@{domain}"
 
 
+def _box(address: MailboxAddress, profile: str) -> str:
+    # mod_voicemail's own default, left out as an operator would.
+    return _address(address) if profile == "default" else f"{_address(address)}/{_profile(profile)}"
+
+
+def _matching(pattern: re.Pattern[str], value: str, field: str) -> str:
+    if not pattern.fullmatch(value):
+        raise Invalid.field(field, "has characters that cannot be in a command")
+    return value
+
+
 def _name(value: str, field: str) -> str:
     if not _NAME.fullmatch(value):
         raise Invalid.field(field, "must be 1 to 128 characters of 0-9 A-Z a-z _ . -")
@@ -224,12 +255,14 @@ def _count(value: int, field: str) -> int:
 def _path(value: str) -> str:
     if not value.startswith("/"):
         raise Invalid.field("path", "must be an absolute path on the switch")
-    return _quoted(value, "path")
+    return _argument(value, "path")
 
 
-def _quoted(value: str, field: str) -> str:
-    """One argument of ``switch_separate_string``: in single quotes, with backslash and quote escaped."""
+def _argument(value: str, field: str) -> str:
+    """One argument of ``switch_separate_string``, in single quotes if it needs them, with backslash and quote escaped."""
     if not value or len(value) > _LONGEST_ARGUMENT or _CONTROL.search(value):
         raise Invalid.field(field, f"must be 1 to {_LONGEST_ARGUMENT} characters without line breaks or control characters")
+    if _PLAIN.fullmatch(value):
+        return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
