@@ -42,10 +42,10 @@ async def open_pool(dsn: str, *, size: int = 10, application_name: str) -> Pool:
     )
 
 
-async def connect(dsn: str, *, application_name: str) -> Connection:
+async def connect(dsn: str, *, application_name: str, command_timeout: float = COMMAND_TIMEOUT) -> Connection:
     """One connection of one's own, for what lives as long as a connection: advisory locks and LISTEN."""
     return await asyncpg.connect(
-        dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=server_settings(application_name)
+        dsn, timeout=CONNECT_TIMEOUT, command_timeout=command_timeout, server_settings=server_settings(application_name)
     )
 
 
@@ -54,6 +54,7 @@ def server_settings(application_name: str) -> dict[str, str]:
     return {
         "application_name": f"voicemail {application_name}",
         "timezone": "UTC",
+        "jit": "off",  # its compiling costs more than any statement of this service
         # A host that vanished without a word is noticed within half a minute, and its locks are free again.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
