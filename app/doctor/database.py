@@ -1,0 +1,132 @@
+"""Is the database there, is its schema ours, and does the switch keep its messages in it?"""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from app.database.migrations import OLDEST_SERVER, read_migrations, sql_folder
+from app.database.pool import UNAVAILABLE, Connection, connect
+from app.doctor.report import Finding, failed, ok, skipped, warning
+
+MESSAGE_COLUMNS = {
+    "created_epoch", "read_epoch", "username", "domain", "uuid", "cid_name", "cid_number", "in_folder", "file_path", "message_len",
+    "flags", "read_flags", "forwarded_by",
+}  # fmt: skip
+PREFS_COLUMNS = {"username", "domain", "name_path", "greeting_path", "password"}
+
+_COLUMNS = """
+SELECT column_name FROM information_schema.columns
+WHERE table_schema = ANY (current_schemas(false)) AND table_name = $1
+"""
+_MAY = "SELECT has_table_privilege($1, $2)"
+_APPLIED = "SELECT name FROM voicemail.schema_migration"
+
+
+def where(dsn: str) -> str:
+    """Host, port and database of a DSN, without its password."""
+    parts = urlsplit(dsn)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+
+
+async def check_database(dsn: str) -> list[Finding]:
+    """The service's own database: reachable, new enough, schema up to date."""
+    name = "database"
+    try:
+        connection = await connect(dsn, application_name="doctor")
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        return [
+            failed(
+                name,
+                f"{where(dsn)} cannot be used: {error or type(error).__name__}",
+                "neither the API nor mail can work",
+                "start PostgreSQL, or mend VOICEMAIL_DATABASE_URL (host, port, database, role and password)",
+            )
+        ]
+    try:
+        version = connection.get_server_version()
+        if version.major < OLDEST_SERVER:
+            return [failed(name, f"PostgreSQL {version.major}", f"{OLDEST_SERVER} or newer is needed", "upgrade PostgreSQL")]
+        return [ok(name, f"PostgreSQL {version.major}.{version.minor} at {where(dsn)}"), await _schema(connection)]
+    finally:
+        await connection.close()
+
+
+async def _schema(connection: Connection) -> Finding:
+    known = [migration.name for migration in read_migrations(sql_folder())]
+    try:
+        applied = {row["name"] for row in await connection.fetch(_APPLIED)}
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        applied = set()
+    newer = sorted(applied - set(known))
+    missing = [name for name in known if name not in applied]
+    if newer:
+        return failed("schema", f"holds {newer[0]}", "a newer release migrated this database", "install that release")
+    if missing:
+        return warning(
+            "schema", f"{len(missing)} migration(s) to come, first {missing[0]}", "the next start applies them", "voicemail migrate"
+        )
+    return ok("schema", f"version {known[-1].removesuffix('.sql')}")
+
+
+async def check_switch_tables(dsn: str) -> list[Finding]:
+    """mod_voicemail's tables: there, with the columns of 1.10, and open to this role."""
+    name = "voicemail_msgs"
+    try:
+        connection = await connect(dsn, application_name="doctor")
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        return [
+            failed(
+                name,
+                f"{where(dsn)} cannot be used: {error or type(error).__name__}",
+                "no message can be read",
+                "start PostgreSQL, or mend VOICEMAIL_SWITCH_DATABASE_URL",
+            )
+        ]
+    try:
+        return [
+            await _table(connection, name, MESSAGE_COLUMNS, ("SELECT", "DELETE")),
+            await _table(connection, "voicemail_prefs", PREFS_COLUMNS, ("SELECT", "UPDATE")),
+        ]
+    finally:
+        await connection.close()
+
+
+async def _table(connection: Connection, table: str, columns: set[str], rights: Sequence[str]) -> Finding:
+    found = {row["column_name"] for row in await connection.fetch(_COLUMNS, table)}
+    if not found:
+        return failed(
+            table,
+            "there is no such table that this role can see",
+            "mod_voicemail keeps its messages elsewhere, or has not been loaded yet",
+            "set the profile's odbc-dsn to this database, load mod_pgsql before mod_voicemail, and grant this role SELECT",
+        )
+    if missing := sorted(columns - found):
+        return failed(
+            table, f"lacks {', '.join(missing)}", "it is not a table of mod_voicemail 1.10", "let FreeSWITCH recreate it or upgrade"
+        )
+    role = await connection.fetchval("SELECT current_user")
+    lacking = [right for right in rights if not await connection.fetchval(_MAY, table, right)]
+    if "SELECT" in lacking:
+        return failed(table, f"{role} may not read it", "no message can be read", f'GRANT SELECT ON {table} TO "{role}"')
+    if lacking:
+        return warning(
+            table,
+            f"{role} may read it, but not {', '.join(lacking)}",
+            "a PIN changed by the API, or a carbon copy to be removed after its mail, cannot be carried out in the switch's tables",
+            f'GRANT {", ".join(lacking)} ON {table} TO "{role}"',
+        )
+    return ok(table, f"{len(found)} columns, {' and '.join(rights)} allowed")
+
+
+def check_embedded() -> list[Finding]:
+    """Without a database setting there is only the embedded one, which a real switch cannot be using."""
+    return [
+        warning(
+            "database",
+            "VOICEMAIL_DATABASE_URL is not set: the embedded PostgreSQL is used",
+            "it listens on 127.0.0.1 only and stops with the service",
+            "set VOICEMAIL_DATABASE_URL to the database of the switch",
+        ),
+        skipped("schema", "the service migrates the embedded database itself"),
+    ]

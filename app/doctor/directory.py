@@ -1,0 +1,114 @@
+"""Does a mailbox that the service writes arrive in the switch? A probe is written, reloaded, read back and removed."""
+
+import os
+import secrets
+from pathlib import Path
+
+import asyncpg
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.config import Settings
+from app.database.pool import UNAVAILABLE, connect
+from app.doctor.report import Finding, failed, ok, skipped, warning
+from app.errors import SwitchRefused, SwitchUnavailable, VoicemailError
+from app.switch import commands
+from app.switch.directory import Directory, DirectoryUser
+from app.switch.esl import EventSocket
+
+_STATES = """
+SELECT state, count(*) AS count, min(extension) AS example, min(detail) AS detail
+FROM voicemail.directory_entry WHERE domain = $1 GROUP BY state
+"""
+
+
+async def check_directory(directory: Directory, switch: EventSocket, settings: Settings) -> list[Finding]:
+    """The directory folder, the probe, and what parameters a user inherits from the switch's own configuration."""
+    folder = _folder(settings.directory_path)
+    if folder.state != "ok":
+        return [folder]
+    if settings.directory_format == "fragments":
+        why = "fragments are included user by user: the mailboxes' own states below are the proof"
+        return [folder, skipped("directory probe", why)]
+    if not switch.connected:
+        return [folder, skipped("directory probe", "the switch is away")]
+    address = MailboxAddress(Extension.parse(f"doctor-probe-{secrets.token_hex(4)}"), Domain.parse(settings.domain))
+    probe = DirectoryUser(address=address, pin=secrets.token_hex(8), mail_to="", enabled=False)
+    found = [folder]
+    try:
+        await directory.put(probe)
+        found.append(ok("directory probe", f"{settings.directory_path} is included by the switch: a user was written and read back"))
+        found.append(await _own_mail(switch, address))
+    except (SwitchRefused, SwitchUnavailable, OSError) as error:
+        found.append(
+            failed(
+                "directory probe",
+                str(error),
+                "mailboxes of the API do not reach the switch",
+                f'include the folder inside <users> of {settings.domain}: <X-PRE-PROCESS cmd="include" '
+                f'data="{settings.directory_path}/*.xml"/> on a line of its own, with the path as the switch sees it',
+            )
+        )
+    finally:
+        found += await _remove(directory, address)
+    return found
+
+
+async def _remove(directory: Directory, address: MailboxAddress) -> list[Finding]:
+    try:
+        await directory.remove(address)
+    except (VoicemailError, OSError) as error:
+        return [failed("directory probe removed", str(error), f"the user {address} stays in the switch", "run reloadxml")]
+    return [ok("directory probe removed", "the user is gone again")]
+
+
+def _folder(folder: Path) -> Finding:
+    name = "directory folder"
+    if not folder.is_dir():
+        return failed(name, f"{folder} is not a folder", "no mailbox can be written", "make it, or set VOICEMAIL_DIRECTORY_PATH")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return failed(name, f"{folder} may not be written", "no mailbox can be written", "give it to the service's user")
+    if folder.stat().st_mode & 0o007:
+        return warning(
+            name, f"{folder} is open to every user of this host", "its files hold PINs", f"chmod 2750 {folder}, group of the switch"
+        )
+    return ok(name, str(folder))
+
+
+async def _own_mail(switch: EventSocket, address: MailboxAddress) -> Finding:
+    """A user inherits the parameters of its group and domain, and the probe is such a user."""
+    name = "mod_voicemail's own mail"
+    bad: list[str] = []
+    for parameter in ("vm-email-all-messages", "vm-notify-email-all-messages"):
+        value = (await switch.command(commands.user_data(address, "param", parameter))).value
+        if value.lower() in {"true", "yes", "on", "enabled", "active", "allow", "t", "1"}:
+            bad.append(f"{parameter}={value}")
+    if bad:
+        return failed(
+            name,
+            f"users inherit {', '.join(bad)}",
+            "the switch mails messages itself as well, and every mail comes twice",
+            "remove these parameters from the domain and its groups",
+        )
+    return ok(name, "off")
+
+
+async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
+    """What the switch has of the mailboxes, as the service last saw it."""
+    name = "mailboxes"
+    try:
+        connection = await connect(dsn, application_name="doctor")
+        try:
+            rows = {row["state"]: row for row in await connection.fetch(_STATES, settings.domain)}
+        finally:
+            await connection.close()
+    except (*UNAVAILABLE, asyncpg.PostgresError):
+        return [skipped(name, "the service has not used this database yet")]
+    counts = ", ".join(f"{rows[state]['count']} {state}" for state in ("applied", "pending", "failed") if state in rows)
+    if "failed" in rows:
+        row = rows["failed"]
+        return [
+            failed(name, counts, f"{row['example']}: {row['detail']}", "mend what the detail says; the service tries again by itself")
+        ]
+    if "pending" in rows:
+        return [warning(name, counts, "the switch does not have these yet", "start the service and the switch")]
+    return [ok(name, counts or "none yet")]

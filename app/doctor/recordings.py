@@ -1,0 +1,87 @@
+"""Are the recordings where the switch's rows say they are?"""
+
+import os
+from pathlib import Path
+
+import asyncpg
+
+from app.config import Settings
+from app.database.pool import UNAVAILABLE, connect
+from app.doctor.report import Finding, failed, ok, skipped, warning
+from app.errors import NotFound
+from app.recordings.paths import RecordingPaths
+
+_NEWEST = """
+SELECT file_path FROM voicemail_msgs
+WHERE domain = $1 AND flags IS DISTINCT FROM 'delete' AND file_path <> ''
+ORDER BY created_epoch DESC NULLS LAST LIMIT 5
+"""
+
+
+async def check_recordings(settings: Settings, switch_dsn: str | None) -> list[Finding]:
+    """The recordings folder, and the path mapping proven on the newest rows."""
+    root = settings.recordings_path
+    folder = _folder(root)
+    if switch_dsn is None:
+        return [folder, skipped("recordings path", "the switch's tables are not known")]
+    try:
+        connection = await connect(switch_dsn, application_name="doctor")
+        try:
+            rows = await connection.fetch(_NEWEST, settings.domain)
+        finally:
+            await connection.close()
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        return [folder, skipped("recordings path", f"the newest rows could not be read: {type(error).__name__}")]
+    paths = RecordingPaths(root, settings.recordings_root_on_switch)
+    return [folder, _mapping(paths, settings, [row["file_path"] for row in rows])]
+
+
+def _folder(root: Path) -> Finding:
+    name = "recordings folder"
+    if not root.is_dir():
+        return failed(
+            name, f"{root} is not a folder", "no recording can be found", "mount it here, or set VOICEMAIL_RECORDINGS_PATH"
+        )
+    if not os.access(root, os.R_OK | os.X_OK):
+        return failed(
+            name, f"{root} may not be read", "no recording can be found", "let the service's user be in the switch's group"
+        )
+    if not os.access(root, os.W_OK):
+        return warning(
+            name,
+            f"{root} can be read, not written",
+            "the switch deletes its own recordings; only a leftover of a carbon copy would stay",
+            "nothing, or give the service's group the right to write",
+        )
+    return ok(name, str(root))
+
+
+def _mapping(paths: RecordingPaths, settings: Settings, rows: list[str]) -> Finding:
+    name = "recordings path"
+    mapping = f"{settings.recordings_root_on_switch} on the switch is {paths.root} here"
+    if not rows:
+        return warning(
+            name, f"{mapping}; no message yet to prove it on", "it may still be wrong", "leave a message, then run this again"
+        )
+    missing: list[str] = []
+    for file_path in rows:
+        try:
+            with paths.local(file_path).open("rb"):
+                pass
+        except NotFound:
+            return failed(
+                name,
+                f"{file_path} is not under {settings.recordings_root_on_switch}",
+                "its recording cannot be found, downloaded or mailed",
+                "set VOICEMAIL_RECORDINGS_SWITCH_PATH to the folder as it begins in that path",
+            )
+        except OSError as error:
+            missing.append(f"{file_path} ({error.strerror})")
+    if missing:
+        return failed(
+            name,
+            f"{len(missing)} of the newest {len(rows)} recordings cannot be opened here, such as {missing[0]}",
+            f"this is where {mapping} leads",
+            "mount the switch's folder here, correct the two VOICEMAIL_RECORDINGS settings, or mend the rights",
+        )
+    return ok(name, f"{mapping}: the newest {len(rows)} can be opened")

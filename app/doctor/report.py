@@ -1,0 +1,81 @@
+"""What the doctor found, for people and for machines."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+import orjson
+
+
+class State(StrEnum):
+    """How one check ended; a warning does not change the exit status."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was found and, where all is not well, what it means and what to do. Never holds a secret."""
+
+    check: str
+    state: State
+    found: str
+    meaning: str = ""
+    remedy: str = ""
+
+
+def ok(check: str, found: str) -> Finding:
+    """All is well with ``check``."""
+    return Finding(check, State.OK, found)
+
+
+def failed(check: str, found: str, meaning: str, remedy: str) -> Finding:
+    """The service cannot do its work."""
+    return Finding(check, State.FAILED, found, meaning, remedy)
+
+
+def warning(check: str, found: str, meaning: str, remedy: str) -> Finding:
+    """The service works, and something may surprise later."""
+    return Finding(check, State.WARNING, found, meaning, remedy)
+
+
+def skipped(check: str, why: str) -> Finding:
+    """The check needs something that an earlier one did not find."""
+    return Finding(check, State.SKIPPED, why)
+
+
+@dataclass(slots=True)
+class Report:
+    """All findings, in the order in which they were made."""
+
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, findings: Iterable[Finding]) -> bool:
+        """Take the findings of one part; false where one of them failed."""
+        new = list(findings)
+        self.findings += new
+        return all(finding.state is not State.FAILED for finding in new)
+
+    @property
+    def well(self) -> bool:
+        """Whether every check was made and none failed."""
+        return all(finding.state in (State.OK, State.WARNING) for finding in self.findings)
+
+    def json(self) -> str:
+        """``{"ok": bool, "checks": [{check, state, found, meaning, remedy}]}``."""
+        return orjson.dumps(
+            {"ok": self.well, "checks": [asdict(finding) for finding in self.findings]}, option=orjson.OPT_INDENT_2
+        ).decode()
+
+
+def text(finding: Finding) -> str:
+    """A finding as a person reads it, one to three lines."""
+    lines = [f"{finding.state.upper():8} {finding.check}: {finding.found}"]
+    if finding.meaning:
+        lines.append(f"         it means: {finding.meaning}")
+    if finding.remedy:
+        lines.append(f"         do: {finding.remedy}")
+    return "\n".join(lines)

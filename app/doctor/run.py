@@ -1,0 +1,93 @@
+"""``voicemail doctor``: every part in order, told as it is found."""
+
+from collections.abc import Callable
+
+from app.config import Settings, load_settings
+from app.doctor.database import check_database, check_embedded, check_switch_tables
+from app.doctor.directory import check_directory, check_mailboxes
+from app.doctor.mail import check_mail
+from app.doctor.recordings import check_recordings
+from app.doctor.report import Finding, Report, State, failed, ok, skipped, text, warning
+from app.doctor.switch import check_profile, check_switch
+from app.errors import SettingsError, SwitchUnavailable
+from app.logs import configure_logging
+from app.switch.directory import FilesDirectory
+from app.switch.esl import EventSocket
+
+Tell = Callable[[list[Finding]], bool]
+
+
+async def doctor(*, as_json: bool = False, mail_to: str | None = None) -> int:
+    """Check everything; prints each finding, or one JSON document. Returns 0 only when all is well."""
+    configure_logging("error")
+    report = Report()
+
+    def tell(findings: list[Finding]) -> bool:
+        well = report.add(findings)
+        if not as_json:
+            for finding in findings:
+                print(text(finding), flush=True)
+        return well
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        tell([failed(item.field, item.message, "the service does not start", "see docs/settings.md") for item in error.errors])
+    else:
+        tell(_settings(settings))
+        await _check(settings, tell, mail_to)
+    if as_json:
+        print(report.json())
+    else:
+        bad = sum(finding.state in (State.FAILED, State.SKIPPED) for finding in report.findings)
+        print("\nall is well" if report.well else f"\n{bad} of {len(report.findings)} checks need attention", flush=True)
+    return 0 if report.well else 1
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    found = [ok("settings", f"domain {settings.domain}, time zone {settings.time_zone}, directory as {settings.directory_format}")]
+    if settings.secret_key is None:
+        found.append(
+            warning(
+                "VOICEMAIL_SECRET_KEY",
+                "not set: a key is made once and kept in VOICEMAIL_DATA_DIR",
+                "without that file the PINs in the database cannot be read, and a second copy of the service has another key",
+                "set it to 32 random bytes in base64, and back it up",
+            )
+        )
+    if settings.esl_password.get_secret_value() == "ClueCon":
+        found.append(
+            warning(
+                "VOICEMAIL_ESL_PASSWORD",
+                "FreeSWITCH's default",
+                "whoever reaches the Event Socket rules the switch",
+                "set another one in event_socket.conf.xml and here",
+            )
+        )
+    return found
+
+
+async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
+    own = settings.database_url.get_secret_value() if settings.database_url else None
+    switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else own
+    own_well = tell(await check_database(own)) if own else tell(check_embedded())
+    tables_well = bool(switch_dsn) and tell(await check_switch_tables(switch_dsn or ""))
+    if not switch_dsn:
+        tell([skipped("voicemail_msgs", "no database of the switch is set")])
+    switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
+    switch.start()
+    try:
+        try:
+            if tell(await check_switch(switch, settings)):
+                tell(await check_profile(switch, settings, switch_dsn))
+            else:
+                tell([skipped(f"profile {settings.profile}", "the switch is not as it must be")])
+        except SwitchUnavailable as error:
+            tell([failed("event socket", error.detail, "the switch went away meanwhile", "look at the switch's log")])
+        tell(await check_recordings(settings, switch_dsn if tables_well else None))
+        directory = FilesDirectory(settings.directory_path, settings.directory_format, switch)
+        tell(await check_directory(directory, switch, settings))
+        tell(await check_mailboxes(own, settings) if own and own_well else [skipped("mailboxes", "the database is not known")])
+    finally:
+        await switch.close()
+    tell(await check_mail(settings, mail_to))
