@@ -53,7 +53,7 @@ WHERE (uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND
 # By the index on created_epoch. Ties stay together, so a slice ends where the next begins.
 SLICE = f"""
 SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch > $1::bigint
-ORDER BY r.created_epoch FETCH FIRST $2::bigint ROWS WITH TIES
+ORDER BY r.created_epoch FETCH FIRST ($2::bigint) ROWS WITH TIES
 """  # noqa: S608
 UNDATED = f"SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch IS NULL"  # noqa: S608
 CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
