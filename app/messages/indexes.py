@@ -1,0 +1,70 @@
+"""Two indexes on the switch's table that make a page of messages cheap: put there, and put back after mod_voicemail recreated it.
+
+They are not unique and constrain nothing, so the switch can neither fail on them nor notice them.
+"""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from app.database.pool import UNAVAILABLE, Connection, Pool
+
+log = structlog.get_logger(__name__)
+
+INDEXES = {
+    "voicemail_msgs_api_mailbox": "(username, domain, created_epoch DESC NULLS LAST, uuid) INCLUDE (flags)",
+    "voicemail_msgs_api_domain": "(domain, created_epoch DESC NULLS LAST, uuid) INCLUDE (flags)",
+}
+THERE = """
+SELECT c.relname, i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = to_regclass('voicemail_msgs') AND c.relname = ANY($1::text[])
+"""
+TABLE = "SELECT to_regclass('voicemail_msgs') IS NOT NULL"
+_LONGEST = 3600.0  # seconds a build may take: it stops nobody
+
+
+class Indexes:
+    """Runs in the process that leads. Without the right to create indexes it says so once, and lists are slower."""
+
+    def __init__(self, switch_pool: Pool, *, every: float = 60.0) -> None:
+        self._switch_pool = switch_pool
+        self._every = every
+        self._told: set[str] = set()
+
+    async def run(self) -> None:
+        """See that the indexes are there, now and then, until cancelled."""
+        while True:
+            try:
+                await self.ensure()
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                self._tell("message_indexes_failed", f"{type(error).__name__}: {error}")
+            await asyncio.sleep(self._every)
+
+    async def ensure(self) -> None:
+        """Create what is missing, without locking the switch out of its table."""
+        async with self._switch_pool.acquire() as connection:
+            if not await connection.fetchval(TABLE):
+                return
+            there = {name: (valid, building) for name, valid, building in await connection.fetch(THERE, list(INDEXES))}
+            for name, columns in INDEXES.items():
+                valid, building = there.get(name, (False, False))
+                if not valid and not building:
+                    await self._create(connection, name, columns, left_over=name in there)
+
+    async def _create(self, connection: Connection, name: str, columns: str, *, left_over: bool) -> None:
+        statement = f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON voicemail_msgs {columns}"
+        try:
+            if left_over:  # by a build that was broken off
+                await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", timeout=_LONGEST)
+            await connection.execute(statement, timeout=_LONGEST)
+        except asyncpg.InsufficientPrivilegeError:
+            self._tell("message_index_not_allowed", "the database role does not own voicemail_msgs", to_do=statement)
+        else:
+            log.info("message_index_created", name=name)
+
+    def _tell(self, event: str, reason: str, **facts: str) -> None:
+        if (said := event + reason + "".join(facts.values())) not in self._told:
+            self._told.add(said)
+            log.warning(event, reason=reason, **facts)

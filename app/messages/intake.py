@@ -1,0 +1,155 @@
+"""Finds the switch's new messages. Events, file changes and the clock only say when to look; what is new, the tables say."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import structlog
+
+from app.database.pool import UNAVAILABLE, Pool
+from app.errors import VoicemailError
+from app.messages import records, store
+from app.messages.model import Message, MessageRow
+from app.messages.recorder import Recorder
+from app.recordings.index import RecordingIndex
+
+log = structlog.get_logger(__name__)
+
+TIMER = 15.0  # seconds between two looks when nothing calls for one
+FULL = 600.0  # seconds between two looks at the whole table
+_OVERLAP = 900  # seconds before the newest row that every look covers; more than FULL, so a late row is met by one or the other
+_AFTER_A_HINT = (0.05, 0.2, 0.75)  # seconds: mod_voicemail fires its event before it inserts the row
+_BREATH = 0.03  # seconds between two looks, however many hints come
+_LONGEST_PAUSE = 15.0  # seconds between two tries while a database is away
+
+
+class Intake:
+    """Runs in the process that leads; more than one at a time would do no harm.
+
+    A quick look covers what was created lately. A look at the whole table comes first, after trouble, when ``wake`` asks for it,
+    and now and then: it finds rows that appear with an old date, whatever the clocks did.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        switch_pool: Pool,
+        recorder: Recorder,
+        index: RecordingIndex,
+        *,
+        timer: float = TIMER,
+        full: float = FULL,
+    ) -> None:
+        self._pool = pool
+        self._switch_pool = switch_pool
+        self._recorder = recorder
+        self._index = index
+        self._timer = timer
+        self._full = full
+        self._full_due = 0.0
+        self._wake = asyncio.Event()
+        self._delays: list[float] = []
+        self._newest: int | None = None
+        self._known: set[bytes] = set()
+        self._trouble = ""
+
+    def wake(self, *, full: bool = False) -> None:
+        """Look soon; with ``full`` at the whole table, as after a time without events."""
+        if full:
+            self._full_due = 0.0
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look for new messages until cancelled."""
+        self._full_due = 0.0  # what happened while another process led is not known here
+        pause = 0.5
+        while True:
+            try:
+                await self.step()
+                self._told("")
+                pause = 0.5
+                await self._wait()
+            except (*UNAVAILABLE, asyncpg.PostgresError, VoicemailError) as error:
+                self._full_due = 0.0
+                self._told(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def step(self) -> None:
+        """One look. Whenever it is interrupted, the next one does the rest."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._full_due:
+            await self._look_lately()
+            return
+        await self._recorder.begin()
+        self._full_due = float("inf")  # a wake-up that comes meanwhile makes it due again
+        try:
+            await self._look_at_all()
+            await self._recorder.finish_baseline()
+        except BaseException:
+            self._full_due = 0.0
+            raise
+        self._full_due = min(self._full_due, loop.time() + self._full)
+
+    async def _look_at_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._switch_pool.acquire() as connection:
+            rows = await store.undated(connection)
+        since, looked = store.BEFORE_ALL, loop.time()
+        await self._take(rows)
+        while rows := await self._after(since):
+            await self._take(rows)
+            since = rows[-1].created_epoch
+            if loop.time() - looked > _AFTER_A_HINT[-1]:  # what is new does not wait for the end of a long table
+                await self._look_lately()
+                looked = loop.time()
+
+    async def _look_lately(self) -> None:
+        async with self._switch_pool.acquire() as connection:
+            now = await store.clock(connection)
+        # A row dated in the future by a wrong clock must not hide those after it.
+        since = min(now, now if self._newest is None else self._newest) - _OVERLAP
+        known: set[bytes] = set()
+        new: list[Message] = []
+        while rows := await self._after(since):
+            new += await self._take(rows)
+            known.update(row.key for row in rows)
+            since = rows[-1].created_epoch
+            self._newest = min(since, now)
+        self._known = known
+        # A whole table's recordings are read by the scan of their folder.
+        await self._index.add(message.file_path for message in new)
+
+    async def _after(self, since: int) -> list[MessageRow]:
+        async with self._switch_pool.acquire() as connection:
+            return await store.after(connection, since)
+
+    async def _take(self, rows: Sequence[MessageRow]) -> list[Message]:
+        """Record those of the rows that are new."""
+        by_key = {row.key: row for row in rows}
+        unknown = by_key.keys() - self._known
+        if unknown:
+            async with self._pool.acquire() as connection:
+                unknown -= await records.seen(connection, list(unknown))
+        missing = [row for key, row in by_key.items() if key in unknown]
+        return await self._recorder.record(missing) if missing else []
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(_BREATH)
+        delay = self._delays.pop(0) if self._delays else self._timer
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+        self._delays = list(_AFTER_A_HINT)
+
+    def _told(self, trouble: str) -> None:
+        """Log a trouble when it begins and when it is over."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble:
+                log.warning("intake_waiting", reason=trouble)
+            else:
+                log.info("intake_working")

@@ -1,0 +1,96 @@
+"""SQL over ``voicemail.message``: the ids of messages, and the memory that each row of the switch was seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app.database.pool import Connection
+from app.messages.model import Message, MessageRow, RecordingFacts, readable
+
+_LOCK = 0x766F6963656D02  # "voicem", 2: one at a time gives ids
+
+LOCK = "SELECT pg_advisory_xact_lock($1)"
+_FACTS = """r.size, r.duration, r.codec, r.sha256, b.time_zone
+FROM voicemail.message m
+LEFT JOIN voicemail.recording r ON r.path = m.recording
+LEFT JOIN voicemail.mailbox b ON b.domain = m.domain AND b.extension = m.username"""
+OF_KEYS = f"SELECT m.row_key, m.id, {_FACTS} WHERE m.row_key = ANY($1::bytea[])"
+OF_ID = "SELECT row_key, uuid, username FROM voicemail.message WHERE id = $1"
+SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
+TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
+PUT = """
+INSERT INTO voicemail.message (id, row_key, domain, username, uuid, file_path, recording, created_epoch)
+SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[])
+"""
+FACT = "SELECT value FROM voicemail.installation WHERE name = $1"
+PUT_FACT = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of a row, enough to find it again."""
+
+    key: bytes
+    uuid: str
+    username: str
+
+
+async def lock(connection: Connection) -> None:
+    """Wait until no other transaction gives ids; this one may until it ends."""
+    await connection.execute(LOCK, _LOCK)
+
+
+async def messages(connection: Connection, rows: Sequence[MessageRow]) -> list[Message | None]:
+    """The message of each row, with what is known of its recording; None where the row is not recorded yet."""
+    keys = [row.key for row in rows]
+    found = {record[0]: record for record in await connection.fetch(OF_KEYS, keys)}
+    return [_message(row, found[key]) if key in found else None for row, key in zip(rows, keys, strict=True)]
+
+
+def _message(row: MessageRow, record: Any) -> Message:
+    _, id_, size, duration, codec, sha256, zone = record
+    return Message(id_, row, None if size is None else RecordingFacts(size, duration, codec, sha256.hex()), zone)
+
+
+async def find(connection: Connection, id_: UUID) -> Record | None:
+    """What is remembered under an id."""
+    record = await connection.fetchrow(OF_ID, id_)
+    return None if record is None else Record(*record)
+
+
+async def seen(connection: Connection, keys: Sequence[bytes]) -> set[bytes]:
+    """Those of the keys that are recorded."""
+    return {record[0] for record in await connection.fetch(SEEN, keys)}
+
+
+async def taken(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the ids that are some message's."""
+    return {record[0] for record in await connection.fetch(TAKEN, ids)}
+
+
+async def put(connection: Connection, recorded: Sequence[tuple[Message, str | None]]) -> None:
+    """Record new messages, each with its recording relative to the recordings folder, or None."""
+    rows = [message.row for message, _ in recorded]
+    await connection.execute(
+        PUT,
+        [message.id for message, _ in recorded],
+        [row.key for row in rows],
+        [readable(row.domain) for row in rows],
+        [readable(row.username) for row in rows],
+        [readable(row.uuid) for row in rows],
+        [readable(row.file_path) for row in rows],
+        [None if path is None else readable(path) for _, path in recorded],
+        [row.created_epoch for row in rows],
+    )
+
+
+async def fact(connection: Connection, name: str) -> str | None:
+    """A fact about this installation."""
+    value: str | None = await connection.fetchval(FACT, name)
+    return value
+
+
+async def put_fact(connection: Connection, name: str, value: str) -> None:
+    """Note a fact, where it is not known yet."""
+    await connection.execute(PUT_FACT, name, value)
