@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and which exceptions mean that it is away."""
 
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import asyncpg
@@ -28,8 +29,13 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 )
 
 
-async def open_pool(dsn: str, *, size: int = 10, application_name: str) -> Pool:
-    """A pool of at most ``size`` connections, made when they are needed. The database may be away; then its users raise."""
+async def open_pool(
+    dsn: str, *, size: int = 10, application_name: str, prepare: Callable[[Connection], Awaitable[None]] | None = None
+) -> Pool:
+    """A pool of at most ``size`` connections, made when they are needed. The database may be away; then its users raise.
+
+    ``prepare`` is called for each new connection.
+    """
     return await asyncpg.create_pool(
         dsn,
         # No floor: a pool with one fills the log with tracebacks for as long as the database is away.
@@ -39,6 +45,7 @@ async def open_pool(dsn: str, *, size: int = 10, application_name: str) -> Pool:
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
         server_settings=server_settings(application_name),
+        init=prepare,
     )
 
 
