@@ -79,6 +79,7 @@ CREATE TABLE voicemail.notification (
 );
 CREATE INDEX notification_due ON voicemail.notification (next_try_at) WHERE state = 'queued';
 CREATE INDEX notification_deleting ON voicemail.notification (recording_next_at) WHERE recording_state = 'deleting';
+CREATE INDEX notification_mailbox ON voicemail.notification (domain, extension, created_at DESC);
 
 CREATE TABLE voicemail.notification_recipient (
     notification_id uuid NOT NULL REFERENCES voicemail.notification (id) ON DELETE CASCADE,

@@ -1,0 +1,62 @@
+"""Which new messages are to be mailed: decided in the transaction that records them, so that none is lost or mailed twice."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID, uuid4
+
+from app.addressing import MailboxAddress
+from app.database.jobs import Jobs
+from app.database.pool import Connection
+from app.errors import Invalid
+from app.mailboxes import store as mailboxes
+from app.mailboxes.model import Mailbox
+from app.messages.model import Message
+from app.notifications import ledger
+from app.notifications.model import NOTIFY, Draft
+
+
+class Announcer:
+    """Queues the mail for each new message whose mailbox wants one."""
+
+    def __init__(self, jobs: Jobs, *, mail_from: str) -> None:
+        """``mail_from``: the sender's address; its domain is that of every Message-ID."""
+        self._jobs = jobs
+        self._mail_domain = mail_from.rpartition("@")[2]
+
+    async def announce(self, connection: Connection, messages: Sequence[Message]) -> None:
+        """Queue one mail a message, in the connection's transaction; a message that has its mail already gets no second."""
+        addresses = {address for message in messages if (address := _address(message))}
+        found = {address: await mailboxes.find(connection, address.domain, address.extension) for address in addresses}
+        drafts = [draft for message in messages if (draft := self._draft(message, found))]
+        if not drafts:
+            return
+        added = await ledger.add(connection, drafts)
+        await self._jobs.enqueue_many(connection, NOTIFY, [(str(new), job_key(new, 0), 0.0) for new in added])
+
+    def _draft(self, message: Message, found: Mapping[MailboxAddress, Mailbox | None]) -> Draft | None:
+        address = _address(message)
+        mailbox = found.get(address) if address else None
+        if address is None or mailbox is None or not mailbox.enabled or not mailbox.mail_to:
+            return None
+        new = uuid4()
+        return Draft(
+            id=new,
+            message_id=message.id,
+            mailbox_id=mailbox.id,
+            address=address,
+            mail_message_id=f"<{new}@{self._mail_domain}>",
+            local_after_email=mailbox.local_after_email,
+            recipients=tuple(dict.fromkeys(mailbox.mail_to)),
+        )
+
+
+def job_key(notification_id: UUID, attempts: int) -> str:
+    """The dedupe key of the job that follows ``attempts``: a job that still runs must not keep its successor out."""
+    return f"{notification_id}:{attempts}"
+
+
+def _address(message: Message) -> MailboxAddress | None:
+    # A row may name a mailbox that nobody could have created through the API.
+    try:
+        return message.address
+    except Invalid:
+        return None

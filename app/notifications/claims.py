@@ -1,0 +1,79 @@
+"""One process at a time works on a notification: advisory locks, all on one connection that is held open."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID
+
+import asyncpg
+
+from app.database.pool import UNAVAILABLE, Connection, connect
+
+_STATEMENT = 10.0  # seconds
+_LOCK = "SELECT pg_try_advisory_lock($1)"
+_UNLOCK = "SELECT pg_advisory_unlock($1)"
+
+
+class Claims:
+    """The notifications that this process works on.
+
+    The locks go with the connection, so those of a process that dies are free at once. Where the database goes away, they are
+    gone while the work goes on: until the attempt's lease in the ledger ends, nobody else begins.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._held: set[UUID] = set()
+        self._connection: Connection | None = None
+        self._turn = asyncio.Lock()  # a connection does one statement at a time
+
+    @asynccontextmanager
+    async def hold(self, notification_id: UUID) -> AsyncIterator[bool]:
+        """Whether the notification is ours for the block; False where this or another process works on it.
+
+        Raises one of ``UNAVAILABLE`` where the database is away.
+        """
+        if notification_id in self._held:
+            yield False
+            return
+        self._held.add(notification_id)
+        key = int.from_bytes(notification_id.bytes[:8], signed=True)
+        try:
+            ours = await self._lock(key)
+            try:
+                yield ours
+            finally:
+                if ours:
+                    await self._unlock(key)
+        finally:
+            self._held.discard(notification_id)
+
+    async def close(self) -> None:
+        """Give back every lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _lock(self, key: int) -> bool:
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._dsn, application_name="mailer", command_timeout=_STATEMENT)
+            try:
+                return bool(await self._connection.fetchval(_LOCK, key))
+            except BaseException:
+                self._drop()  # whether the lock was taken is not known
+                raise
+
+    async def _unlock(self, key: int) -> None:
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                return  # the lock went with its connection
+            try:
+                with suppress(asyncpg.PostgresError):
+                    await self._connection.fetchval(_UNLOCK, key)
+            except UNAVAILABLE:
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()

@@ -1,0 +1,233 @@
+"""SQL over ``voicemail.notification`` and its recipients: the ledger of mails. All times are the database's."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from app.database.pool import Connection
+from app.notifications.model import (
+    Draft,
+    Notification,
+    NotificationState,
+    Outcome,
+    Recipient,
+    RecipientState,
+    RecordingState,
+    Source,
+)
+
+_COLUMNS = """n.id, n.message_id, n.mailbox_id, n.domain, n.extension, n.mail_message_id, n.local_after_email, n.state, n.detail,
+    n.attempts, n.next_try_at, n.created_at, n.settled_at, n.recording_state, n.recording_detail, n.recording_tries,
+    m.row_key, m.domain AS row_domain, m.username, m.uuid, m.file_path, m.recording"""
+
+ADD = """
+INSERT INTO voicemail.notification (id, message_id, mailbox_id, domain, extension, mail_message_id, local_after_email)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+ON CONFLICT (message_id) DO NOTHING
+RETURNING id
+"""
+ADD_RECIPIENTS = """
+INSERT INTO voicemail.notification_recipient (notification_id, address)
+SELECT * FROM unnest($1::uuid[], $2::text[])
+ON CONFLICT (notification_id, address) DO NOTHING
+"""
+
+# An attempt is counted before it is made, and nobody else makes one until $2 has passed: a mail whose sending kills the process
+# is not sent for ever, and a process whose lock was lost with its connection is given the time to write what it did.
+BEGIN = f"""
+UPDATE voicemail.notification n SET attempts = n.attempts + 1, next_try_at = now() + $2::interval
+FROM voicemail.message m
+WHERE n.id = $1 AND m.id = n.message_id AND n.state = 'queued' AND n.next_try_at <= now()
+RETURNING {_COLUMNS}
+"""  # noqa: S608 - constants of this module
+RECIPIENTS = """
+SELECT address, state, code, reply, settled_at FROM voicemail.notification_recipient WHERE notification_id = $1 ORDER BY address
+"""
+DROP_RECIPIENTS = """
+DELETE FROM voicemail.notification_recipient WHERE notification_id = $1 AND state = 'pending' AND NOT address = ANY($2::text[])
+"""
+RECORD = """
+UPDATE voicemail.notification_recipient r
+SET state = o.state, code = o.code, reply = o.reply, settled_at = CASE WHEN o.state <> 'pending' THEN now() END
+FROM unnest($2::text[], $3::text[], $4::integer[], $5::text[]) AS o (address, state, code, reply)
+WHERE r.notification_id = $1 AND r.address = o.address AND r.state = 'pending'
+"""
+CLOSE = """
+UPDATE voicemail.notification
+SET state = $2, detail = $3, settled_at = now(), recording_state = $4, recording_detail = $5,
+    recording_next_at = CASE WHEN $4 = 'deleting' THEN now() END
+WHERE id = $1 AND state = 'queued'
+"""
+POSTPONE = """
+UPDATE voicemail.notification SET detail = $2, next_try_at = now() + $3::interval WHERE id = $1 AND state = 'queued'
+"""
+AGE = "SELECT now() - created_at FROM voicemail.notification WHERE id = $1"
+
+BEGIN_DELETING = f"""
+UPDATE voicemail.notification n SET recording_tries = n.recording_tries + 1, recording_next_at = now() + $2::interval
+FROM voicemail.message m
+WHERE n.id = $1 AND m.id = n.message_id AND n.recording_state = 'deleting' AND n.recording_next_at <= now()
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+END_DELETING = """
+UPDATE voicemail.notification SET recording_state = $2, recording_detail = $3, recording_next_at = NULL
+WHERE id = $1 AND recording_state = 'deleting'
+"""
+POSTPONE_DELETING = """
+UPDATE voicemail.notification SET recording_detail = $2, recording_next_at = now() + $3::interval
+WHERE id = $1 AND recording_state = 'deleting'
+"""
+SHARED_RECORDING = """
+SELECT EXISTS (SELECT FROM voicemail.message WHERE recording = $1 AND id <> $2)
+"""
+
+# By the partial indexes notification_due and notification_deleting.
+DUE = """
+SELECT id, attempts FROM voicemail.notification WHERE state = 'queued' AND next_try_at <= now() ORDER BY next_try_at LIMIT $1
+"""
+DELETING_DUE = """
+SELECT id, recording_tries FROM voicemail.notification
+WHERE recording_state = 'deleting' AND recording_next_at <= now() ORDER BY recording_next_at LIMIT $1
+"""
+
+OF_MESSAGE = f"""
+SELECT {_COLUMNS} FROM voicemail.notification n JOIN voicemail.message m ON m.id = n.message_id WHERE n.message_id = $1
+"""  # noqa: S608
+NEWEST_OF_MAILBOX = f"""
+SELECT {_COLUMNS} FROM voicemail.notification n JOIN voicemail.message m ON m.id = n.message_id
+WHERE n.domain = $1 AND n.extension = $2 ORDER BY n.created_at DESC, n.id LIMIT 1
+"""  # noqa: S608
+
+
+async def add(connection: Connection, drafts: Sequence[Draft]) -> list[UUID]:
+    """Write new notifications with their recipients; the ids of those whose message had none yet."""
+    rows = await connection.fetch(
+        ADD,
+        [d.id for d in drafts], [d.message_id for d in drafts], [d.mailbox_id for d in drafts],
+        [d.address.domain for d in drafts], [d.address.extension for d in drafts], [d.mail_message_id for d in drafts],
+        [d.local_after_email for d in drafts],
+    )  # fmt: skip
+    added = {row["id"] for row in rows}
+    pairs = [(d.id, address) for d in drafts if d.id in added for address in d.recipients]
+    await connection.execute(ADD_RECIPIENTS, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    return [d.id for d in drafts if d.id in added]
+
+
+async def begin(connection: Connection, notification_id: UUID, lease: float) -> Notification | None:
+    """Count an attempt and have ``lease`` seconds for it; None where the mail is settled, or not due yet."""
+    row = await connection.fetchrow(BEGIN, notification_id, timedelta(seconds=lease))
+    return row and _notification(row)
+
+
+async def recipients(connection: Connection, notification_id: UUID) -> list[Recipient]:
+    """Every recipient of a notification, by address."""
+    return [_recipient(row) for row in await connection.fetch(RECIPIENTS, notification_id)]
+
+
+async def align(connection: Connection, notification_id: UUID, addresses: Iterable[str]) -> None:
+    """Make ``addresses`` the recipients, but for those already accepted or refused."""
+    wanted = list(addresses)
+    await connection.execute(DROP_RECIPIENTS, notification_id, wanted)
+    await connection.execute(ADD_RECIPIENTS, [notification_id] * len(wanted), wanted)
+
+
+async def record(connection: Connection, notification_id: UUID, outcomes: Sequence[Outcome]) -> None:
+    """Keep what an attempt came to for each recipient; one that was accepted or refused stays so."""
+    await connection.execute(
+        RECORD, notification_id,
+        [o.address for o in outcomes], [str(o.state) for o in outcomes], [o.code for o in outcomes], [o.reply for o in outcomes],
+    )  # fmt: skip
+
+
+async def close(
+    connection: Connection,
+    notification_id: UUID,
+    state: NotificationState,
+    detail: str,
+    *,
+    recording: RecordingState = RecordingState.KEPT,
+    recording_detail: str,
+) -> None:
+    """Settle a queued notification, and say what is to become of the recording."""
+    await connection.execute(CLOSE, notification_id, str(state), detail, str(recording), recording_detail)
+
+
+async def postpone(connection: Connection, notification_id: UUID, detail: str, delay: float) -> None:
+    """Leave a notification queued, to be tried in ``delay`` seconds."""
+    await connection.execute(POSTPONE, notification_id, detail, timedelta(seconds=delay))
+
+
+async def age(connection: Connection, notification_id: UUID) -> float:
+    """Seconds since a notification was queued."""
+    found: timedelta | None = await connection.fetchval(AGE, notification_id)
+    return found.total_seconds() if found is not None else 0.0
+
+
+async def begin_deleting(connection: Connection, notification_id: UUID, lease: float) -> Notification | None:
+    """Count a try to delete the recording; None where there is nothing to delete, or not yet."""
+    row = await connection.fetchrow(BEGIN_DELETING, notification_id, timedelta(seconds=lease))
+    return row and _notification(row)
+
+
+async def end_deleting(connection: Connection, notification_id: UUID, state: RecordingState, detail: str) -> None:
+    """Settle what became of the recording."""
+    await connection.execute(END_DELETING, notification_id, str(state), detail)
+
+
+async def postpone_deleting(connection: Connection, notification_id: UUID, detail: str, delay: float) -> None:
+    """Try to delete the recording again in ``delay`` seconds."""
+    await connection.execute(POSTPONE_DELETING, notification_id, detail, timedelta(seconds=delay))
+
+
+async def shared_recording(connection: Connection, source: Source, message_id: UUID) -> bool:
+    """Whether another message ever seen names the same file."""
+    return source.recording is not None and bool(await connection.fetchval(SHARED_RECORDING, source.recording, message_id))
+
+
+async def due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:
+    """Mails to be tried now, each with how often it was tried."""
+    return [(UUID(int=row["id"].int), row["attempts"]) for row in await connection.fetch(DUE, limit)]
+
+
+async def deleting_due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:
+    """Recordings to be deleted now, each with how often that was tried."""
+    return [(UUID(int=row["id"].int), row["recording_tries"]) for row in await connection.fetch(DELETING_DUE, limit)]
+
+
+async def of_message(connection: Connection, message_id: UUID) -> Notification | None:
+    """The notification of a message, which may be gone from the switch."""
+    row = await connection.fetchrow(OF_MESSAGE, message_id)
+    return row and _notification(row)
+
+
+async def newest_of_mailbox(connection: Connection, domain: str, extension: str) -> Notification | None:
+    """The newest notification of a mailbox, by the index notification_mailbox."""
+    row = await connection.fetchrow(NEWEST_OF_MAILBOX, domain, extension)
+    return row and _notification(row)
+
+
+def _recipient(row: Any) -> Recipient:
+    return Recipient(row["address"], RecipientState(row["state"]), row["code"], row["reply"], row["settled_at"])
+
+
+def _notification(row: Any) -> Notification:
+    return Notification(
+        id=UUID(int=row["id"].int),
+        message_id=UUID(int=row["message_id"].int),
+        mailbox_id=UUID(int=row["mailbox_id"].int),
+        domain=row["domain"],
+        extension=row["extension"],
+        mail_message_id=row["mail_message_id"],
+        local_after_email=row["local_after_email"],
+        state=NotificationState(row["state"]),
+        detail=row["detail"],
+        attempts=row["attempts"],
+        next_try_at=row["next_try_at"],
+        created_at=row["created_at"],
+        settled_at=row["settled_at"],
+        recording_state=RecordingState(row["recording_state"]),
+        recording_detail=row["recording_detail"],
+        recording_tries=row["recording_tries"],
+        source=Source(row["row_key"], row["row_domain"], row["username"], row["uuid"], row["file_path"], row["recording"]),
+    )
