@@ -1,9 +1,10 @@
 """What the switch's directory must know of a mailbox, and what every way of telling it can do."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.addressing import MailboxAddress
+from app.addressing import Extension, MailboxAddress
 from app.errors import SwitchRefused
 
 
@@ -38,13 +39,19 @@ class Directory(Protocol):
         """Lay down what the switch is to learn. Raises ``DirectoryRefused`` where that cannot be written."""
 
     async def erase(self, address: MailboxAddress) -> None:
-        """Withdraw what ``write`` laid down; nothing happens where there is nothing."""
+        """Withdraw what ``write`` laid down; nothing happens where there is nothing. Raises as ``write`` does."""
 
     async def confirm(self, user: DirectoryUser) -> None:
         """Make the switch read it and check that it answers with exactly this. Raises as ``put`` does."""
 
     async def confirm_gone(self, address: MailboxAddress) -> None:
         """Make the switch forget it. Raises as ``put`` does."""
+
+    async def found(self) -> Collection[Extension]:
+        """The extensions that something is laid down for. Raises ``DirectoryRefused`` where that cannot be read."""
+
+    async def differing(self, users: Sequence[DirectoryUser]) -> Collection[Extension]:
+        """Those of ``users`` for whom nothing is laid down, or something else. Raises as ``found`` does."""
 
     async def ready(self) -> None:
         """Raise ``DirectoryRefused`` where nothing could be written now."""

@@ -1,0 +1,96 @@
+"""The switch's own tables beside the messages: whether they are there, and the PINs that people set by phone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import asyncpg
+
+from app.addressing import MailboxAddress
+from app.database.pool import UNAVAILABLE, Pool
+from app.errors import DatabaseUnavailable, Unavailable
+
+# What this service reads and writes of the tables that mod_voicemail creates.
+COLUMNS: Mapping[str, frozenset[str]] = {
+    "voicemail_msgs": frozenset({
+        "created_epoch", "read_epoch", "username", "domain", "uuid", "cid_name", "cid_number", "in_folder",
+        "file_path", "message_len", "flags",
+    }),
+    "voicemail_prefs": frozenset({"username", "domain", "password"}),
+}  # fmt: skip
+
+# Those of the first table of that name on the search path, as an unqualified name finds it.
+FIND_COLUMNS = """
+SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+"""
+
+# By the index on username. There is no key, so there may be several rows.
+PINS_OF_MAILBOX = """
+SELECT DISTINCT password FROM voicemail_prefs WHERE username = $1 AND domain = $2 AND password <> '' ORDER BY password
+"""
+PINS_OF_DOMAIN = """
+SELECT DISTINCT username, password FROM voicemail_prefs
+WHERE domain = $1 AND username IS NOT NULL AND password <> '' ORDER BY username, password
+"""
+# Only over what was read before: a PIN set by phone in between is not lost.
+SET_PIN = """
+UPDATE voicemail_prefs SET password = $3
+WHERE username = $1 AND domain = $2 AND (password IS NULL OR password = '' OR password = ANY($4::text[]))
+"""
+
+
+class VoicemailTables:
+    """mod_voicemail's tables. All of this raises ``DatabaseUnavailable`` where the switch's database is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        """``pool``: of the database that the switch uses."""
+        self._pool = pool
+
+    async def missing(self) -> dict[str, frozenset[str]]:
+        """Which columns are missing, by table; a table that is not there misses all of them."""
+        lacking: dict[str, frozenset[str]] = {}
+        with _away():
+            for table, columns in COLUMNS.items():
+                found = {row["attname"] for row in await self._pool.fetch(FIND_COLUMNS, table)}
+                if columns - found:
+                    lacking[table] = columns - found
+        return lacking
+
+    async def pins(self, address: MailboxAddress) -> tuple[str, ...]:
+        """The PINs set for a mailbox by phone or by this service: usually none or one, more where rows disagree."""
+        with _away():
+            try:
+                rows = await self._pool.fetch(PINS_OF_MAILBOX, address.extension, address.domain)
+            except asyncpg.UndefinedTableError:
+                return ()  # the switch creates it when its voicemail profile first loads
+            return tuple(row["password"] for row in rows)
+
+    async def all_pins(self, domain: str) -> dict[str, tuple[str, ...]]:
+        """The PINs of every mailbox of a domain that has any, by username."""
+        with _away():
+            try:
+                rows = await self._pool.fetch(PINS_OF_DOMAIN, domain)
+            except asyncpg.UndefinedTableError:
+                return {}
+        found: dict[str, tuple[str, ...]] = {}
+        for row in rows:
+            found[row["username"]] = (*found.get(row["username"], ()), row["password"])
+        return found
+
+    async def set_pin(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> None:
+        """Write a PIN where the switch has a row for the mailbox, over ``instead_of``, the PINs read before, or none."""
+        with _away():
+            try:
+                await self._pool.execute(SET_PIN, address.extension, address.domain, pin, list(instead_of))
+            except asyncpg.UndefinedTableError:
+                return  # as above: then there is no second PIN
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable("the switch's database does not answer") from error
+    except (asyncpg.UndefinedColumnError, asyncpg.InsufficientPrivilegeError) as error:
+        # Not the server's own message: it could quote the statement's values.
+        raise Unavailable("the service's database role may not use voicemail_prefs, or the table is an old one") from error
