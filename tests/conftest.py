@@ -1,6 +1,7 @@
 """A real PostgreSQL for every test: one server a run, one fresh database a test."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -71,3 +72,11 @@ async def pool(database: str) -> AsyncIterator[Pool]:
             await asyncio.wait_for(pool.close(), 5)
         except TimeoutError:
             pool.terminate()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

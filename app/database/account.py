@@ -10,6 +10,8 @@ from typing import Any
 from app.errors import DatabaseUnavailable
 
 NOBODY = 65534
+# Without this bit access(2), with which initdb looks for its programs, forgets the right that the process keeps.
+_KEEP_CHECKS = "--securebits=+no_setuid_fixup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def choose_account(data_dir: Path, needed: list[Path]) -> Account:
     if setpriv := shutil.which("setpriv"):
         capability = "+dac_read_search" if _may_keep("dac_read_search") else "+dac_override"
         keep = [f"--{name}={which}" for name in ("inh-caps", "ambient-caps", "bounding-set") for which in (f"-all,{capability}",)]
-        return Account(uid, gid, prefix=(setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *keep))
+        return Account(uid, gid, prefix=(setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", _KEEP_CHECKS, *keep))
     raise DatabaseUnavailable(
         f"PostgreSQL must not run as root, and uid {uid} cannot enter {closed[0]}: start as an ordinary user, "
         "or keep the checkout and VOICEMAIL_DATA_DIR outside folders that only root can enter"

@@ -42,7 +42,7 @@ def _folders() -> Iterator[Path]:
 
 def installations() -> Iterator[Binaries]:
     """Every usable installation, the preferred one first."""
-    for folder in _folders():
+    for folder in dict.fromkeys(folder.resolve() for folder in _folders()):
         if (major := _major(folder)) is not None:
             yield Binaries(folder, major)
 
