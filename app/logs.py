@@ -15,7 +15,7 @@ _QUIET = {
     "aiohttp.access": logging.ERROR,
     "aiosmtplib": logging.ERROR,
     "mail.log": logging.ERROR,
-    "pgqueuer": logging.ERROR,
+    "pgqueuer": logging.CRITICAL,
     "watchfiles": logging.ERROR,
 }
 

@@ -20,6 +20,7 @@ from app.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
+_LOOK = 1.0  # seconds between looks at whether the server lives
 _TURN = 180.0  # seconds to wait for another process that is starting or stopping this server
 
 
@@ -46,6 +47,15 @@ class EmbeddedPostgres:
             await self.stop()
             raise
 
+    async def run(self) -> None:
+        """Start the server again whenever it died, until cancelled. Its port stays the same, and so does the DSN."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                await asyncio.to_thread(self._revive)
+            except (DatabaseUnavailable, OSError) as error:
+                log.error("database_not_revived", error=type(error).__name__, detail=str(error))
+
     async def stop(self) -> None:
         """Leave the server; it stops when no other process uses it."""
         await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(self._stop)))
@@ -69,6 +79,13 @@ class EmbeddedPostgres:
                 self._leave()
                 raise
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{found.port}/{DATABASE}"
+
+    def _revive(self) -> None:
+        if self._users is None or self._cluster is None or self._cluster.running():
+            return
+        with self._turn():
+            log.error("database_died", folder=str(self._folder))
+            self._serve(self._cluster, alone=False)
 
     def _open(self) -> Cluster:
         fresh = not self._folder.exists()

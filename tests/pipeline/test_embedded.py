@@ -19,6 +19,7 @@ from app.database import account as accounts
 from app.database import binaries as installed
 from app.database.binaries import Binaries, find_binaries, installations
 from app.database.embedded import EmbeddedPostgres
+from app.database.pool import UNAVAILABLE
 from app.database.reaper import alive
 from app.errors import DatabaseUnavailable
 
@@ -155,6 +156,27 @@ async def test_a_killed_server_starts_again_with_everything_that_was_committed(f
     assert await server.start() == dsn
     assert await read(dsn) == "here"
     await server.stop()
+
+
+async def test_a_server_that_dies_under_a_running_service_comes_back_at_the_same_place(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    async with server as dsn:
+        watch = asyncio.create_task(server.run())
+        await write(dsn)
+        first = postmaster(folder)
+
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: (folder / "cluster" / "postmaster.pid").exists() and postmaster(folder) != first)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    assert await read(dsn) == "here"
+                    break
+                except UNAVAILABLE:
+                    await asyncio.sleep(0.02)
+        watch.cancel()
+        second = postmaster(folder)
+    assert not alive(second)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
