@@ -94,12 +94,14 @@ class Intake:
     async def _look_at_all(self) -> None:
         loop = asyncio.get_running_loop()
         async with self._switch_pool.acquire() as connection:
+            now = await store.clock(connection)
             rows = await store.undated(connection)
         since, looked = store.BEFORE_ALL, loop.time()
         await self._take(rows)
         while rows := await self._after(since):
             await self._take(rows)
             since = rows[-1].created_epoch
+            self._newest = min(since, now)
             if loop.time() - looked > _AFTER_A_HINT[-1]:  # what is new does not wait for the end of a long table
                 await self._look_lately()
                 looked = loop.time()
