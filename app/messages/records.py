@@ -8,7 +8,7 @@ from uuid import UUID
 from app.database.pool import Connection
 from app.messages.model import Message, MessageRow, RecordingFacts, readable
 
-_LOCK = 0x766F6963656D02  # "voicem", 2: one at a time gives ids
+_LOCK = 0x766F6963656D03  # "voicem", 3: one at a time gives ids
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
 _FACTS = """r.size, r.duration, r.codec, r.sha256, b.time_zone
