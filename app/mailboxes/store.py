@@ -1,4 +1,4 @@
-"""SQL over ``voicemail.mailbox`` and ``voicemail.directory_entry``."""
+"""SQL over ``voicemail.mailbox``; what the switch has of a mailbox comes along from ``voicemail.directory_entry``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection
-from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, split_addresses
+from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses, split_addresses
 
 _COLUMNS = """m.id, m.domain, m.extension, m.pin_encrypted, m.mail_to, m.local_after_email, m.enabled, m.description, m.time_zone,
     coalesce(e.state, 'pending') AS state, coalesce(e.detail, '') AS detail"""
@@ -15,6 +15,33 @@ _FROM = "voicemail.mailbox m LEFT JOIN voicemail.directory_entry e ON e.domain =
 # Both by unique indexes.
 FIND = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = $2"  # noqa: S608 - constants of this module
 GET = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.id = $1"  # noqa: S608
+LOCK_FOUND = f"{FIND} FOR UPDATE OF m"
+LOCK_GOT = f"{GET} FOR UPDATE OF m"
+# By the unique index on (domain, extension), in its order; total and rows are of one moment.
+PAGE = f"""
+SELECT (SELECT count(*) FROM voicemail.mailbox WHERE domain = $1) AS total, {_COLUMNS}
+FROM {_FROM} WHERE m.domain = $1 ORDER BY m.extension LIMIT $2 OFFSET $3
+"""  # noqa: S608
+COUNT = "SELECT count(*) FROM voicemail.mailbox WHERE domain = $1"
+AFTER = f"""
+SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension > $2 ORDER BY m.extension LIMIT $3
+"""  # noqa: S608
+INSERT = """
+INSERT INTO voicemail.mailbox
+    (id, domain, extension, pin_encrypted, mail_to, local_after_email, enabled, description, time_zone)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (domain, extension) DO NOTHING
+RETURNING id
+"""
+UPDATE = """
+UPDATE voicemail.mailbox
+SET pin_encrypted = $2, mail_to = $3, local_after_email = $4, enabled = $5, description = $6, time_zone = $7, updated_at = now()
+WHERE id = $1
+"""
+DELETE = "DELETE FROM voicemail.mailbox WHERE id = $1"
+NOTE = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
+NOTE_ANEW = "UPDATE voicemail.installation SET value = $2 WHERE name = $1 AND NOT EXISTS (SELECT FROM voicemail.mailbox)"
+NOTED = "SELECT value FROM voicemail.installation WHERE name = $1"
 
 
 async def find(connection: Connection, domain: str, extension: str) -> Mailbox | None:
@@ -27,6 +54,64 @@ async def get(connection: Connection, mailbox_id: UUID) -> Mailbox | None:
     """The mailbox with this id."""
     row = await connection.fetchrow(GET, mailbox_id)
     return row and _mailbox(row)
+
+
+async def lock(connection: Connection, domain: str, extension: str) -> Mailbox | None:
+    """As ``find``, and nobody else changes it until the transaction ends."""
+    row = await connection.fetchrow(LOCK_FOUND, domain, extension)
+    return row and _mailbox(row)
+
+
+async def lock_id(connection: Connection, mailbox_id: UUID) -> Mailbox | None:
+    """As ``get``, and nobody else changes it until the transaction ends."""
+    row = await connection.fetchrow(LOCK_GOT, mailbox_id)
+    return row and _mailbox(row)
+
+
+async def page(connection: Connection, domain: str, *, limit: int, offset: int) -> tuple[list[Mailbox], int]:
+    """The mailboxes of a domain by extension, and how many there are."""
+    rows = await connection.fetch(PAGE, domain, limit, offset)
+    total = rows[0]["total"] if rows else await connection.fetchval(COUNT, domain)
+    return [_mailbox(row) for row in rows], int(total)
+
+
+async def after(connection: Connection, domain: str, extension: str, *, limit: int) -> list[Mailbox]:
+    """The next mailboxes of a domain after ``extension``, to walk through all of them."""
+    return [_mailbox(row) for row in await connection.fetch(AFTER, domain, extension, limit)]
+
+
+async def insert(connection: Connection, mailbox: Mailbox) -> bool:
+    """Keep a new mailbox; False where its extension has one."""
+    found = await connection.fetchval(INSERT, mailbox.id, mailbox.address.domain, mailbox.address.extension, *_values(mailbox))
+    return found is not None
+
+
+async def update(connection: Connection, mailbox: Mailbox) -> None:
+    """Keep everything of a mailbox that can change."""
+    await connection.execute(UPDATE, mailbox.id, *_values(mailbox))
+
+
+async def delete(connection: Connection, mailbox_id: UUID) -> None:
+    """Forget a mailbox."""
+    await connection.execute(DELETE, mailbox_id)
+
+
+async def note_once(connection: Connection, name: str, value: str) -> str:
+    """Note a fact of this installation where it is not noted, or where there is no mailbox yet; what is noted now."""
+    await connection.execute(NOTE, name, value)
+    await connection.execute(NOTE_ANEW, name, value)
+    return str(await connection.fetchval(NOTED, name))
+
+
+def _values(mailbox: Mailbox) -> tuple[object, ...]:
+    return (
+        mailbox.sealed_pin,
+        join_addresses(mailbox.mail_to),
+        mailbox.local_after_email,
+        mailbox.enabled,
+        mailbox.description,
+        mailbox.time_zone,
+    )
 
 
 def _mailbox(row: Mapping[str, Any]) -> Mailbox:

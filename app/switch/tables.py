@@ -76,13 +76,14 @@ class VoicemailTables:
             found[row["username"]] = (*found.get(row["username"], ()), row["password"])
         return found
 
-    async def set_pin(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> None:
-        """Write a PIN where the switch has a row for the mailbox, over ``instead_of``, the PINs read before, or none."""
+    async def set_pin(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> int:
+        """Write a PIN over ``instead_of``, the PINs read before, or over none; how many rows have it now."""
         with _away():
             try:
-                await self._pool.execute(SET_PIN, address.extension, address.domain, pin, list(instead_of))
+                status = await self._pool.execute(SET_PIN, address.extension, address.domain, pin, list(instead_of))
             except asyncpg.UndefinedTableError:
-                return  # as above: then there is no second PIN
+                return 0  # as above: then there is no second PIN
+            return int(status.rpartition(" ")[2])
 
 
 @contextmanager

@@ -1,0 +1,159 @@
+"""What can be done with mailboxes: read, create, change and delete them, each change on its way to the switch when it returns."""
+
+from uuid import UUID, uuid4
+
+import structlog
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.database.pool import Connection, Pool
+from app.errors import Conflict, Invalid, NotFound, SettingsError
+from app.mailboxes import entries, store
+from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox
+from app.mailboxes.phone import PhonePins, Sight
+from app.mailboxes.pins import KEY_SETTING, PinCipher
+from app.mailboxes.publish import DirectoryPublisher
+from app.mailboxes.waiting import Outcomes
+
+log = structlog.get_logger(__name__)
+
+_PATIENCE = 2.0  # seconds that an answer waits for the switch
+_KEY_FACT = "secret_key_fingerprint"
+
+
+class Mailboxes:
+    """The mailboxes of one domain. A database that is away raises what asyncpg raises."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        domain: Domain,
+        cipher: PinCipher,
+        phone: PhonePins,
+        publisher: DirectoryPublisher,
+        outcomes: Outcomes,
+    ) -> None:
+        self._pool = pool
+        self._domain = domain
+        self._cipher = cipher
+        self._phone = phone
+        self._publisher = publisher
+        self._outcomes = outcomes
+
+    @property
+    def domain(self) -> Domain:
+        """The domain all of them are in."""
+        return self._domain
+
+    def pin(self, mailbox: Mailbox) -> str:
+        """The PIN in clear. Raises ``PinUnreadable``."""
+        return self._cipher.open(mailbox.id, mailbox.sealed_pin)
+
+    async def check_key(self) -> None:
+        """At the start: raise ``SettingsError`` where the mailboxes' PINs were encrypted with another key."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            noted = await store.note_once(connection, _KEY_FACT, self._cipher.fingerprint())
+        if noted != self._cipher.fingerprint():
+            raise SettingsError.field(KEY_SETTING, "is not the key that the PINs in this database were encrypted with")
+
+    async def page(self, *, limit: int, offset: int) -> tuple[list[Mailbox], int]:
+        """Mailboxes by extension, and how many there are."""
+        async with self._pool.acquire() as connection:
+            return await store.page(connection, self._domain, limit=limit, offset=offset)
+
+    async def get(self, key: str) -> Mailbox:
+        """The mailbox with this id, or else this extension. Raises ``NotFound``."""
+        async with self._pool.acquire() as connection:
+            mailbox_id = _uuid(key)
+            mailbox = await store.get(connection, mailbox_id) if mailbox_id else None
+            if mailbox is None or mailbox.address.domain != self._domain:
+                mailbox = await store.find(connection, self._domain, key) if _is_extension(key) else None
+        return _found(mailbox)
+
+    async def create(self, new: NewMailbox) -> Mailbox:
+        """A new mailbox. Raises ``Conflict`` where its extension has one."""
+        address = MailboxAddress(new.extension, self._domain)
+        mailbox_id = uuid4()
+        mailbox = Mailbox(
+            id=mailbox_id,
+            address=address,
+            sealed_pin=self._cipher.seal(mailbox_id, new.pin),
+            mail_to=new.mail_to,
+            local_after_email=new.local_after_email,
+            enabled=new.enabled,
+            description=new.description,
+            time_zone=new.time_zone,
+            directory=DirectoryState(DirectoryStatus.PENDING),
+        )
+        sight = await self._phone.look(address)
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await store.insert(connection, mailbox):
+                raise Conflict(f"extension {address.extension} has a mailbox already")
+            revision = await self._announce(connection, address, sight)
+        log.info("mailbox_created", extension=address.extension, mailbox=str(mailbox_id))
+        await self._wait(address, revision)
+        return await self.get(str(mailbox_id))
+
+    async def replace(self, key: str, change: MailboxChange) -> None:
+        """Change a mailbox. Raises ``NotFound``, and ``Invalid`` where the change is meant for another one."""
+        address = (await self.get(key)).address
+        sight = await self._phone.look(address)
+        async with self._pool.acquire() as connection, connection.transaction():
+            mailbox = change.applied_to(await self._locked(connection, key), self._cipher.seal)
+            await store.update(connection, mailbox)
+            revision = await self._announce(connection, mailbox.address, sight)
+        log.info("mailbox_changed", extension=mailbox.address.extension, mailbox=str(mailbox.id))
+        await self._wait(mailbox.address, revision)
+
+    async def delete(self, key: str) -> None:
+        """Forget a mailbox and take it from the switch; its messages stay. Raises ``NotFound``."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            mailbox = await self._locked(connection, key)
+            await store.delete(connection, mailbox.id)
+            revision = await self._announce(connection, mailbox.address, None)
+        log.info("mailbox_deleted", extension=mailbox.address.extension, mailbox=str(mailbox.id))
+        await self._wait(mailbox.address, revision)
+
+    async def _locked(self, connection: Connection, key: str) -> Mailbox:
+        mailbox_id = _uuid(key)
+        mailbox = await store.lock_id(connection, mailbox_id) if mailbox_id else None
+        if mailbox is None or mailbox.address.domain != self._domain:
+            mailbox = await store.lock(connection, self._domain, key) if _is_extension(key) else None
+        return _found(mailbox)
+
+    async def _announce(self, connection: Connection, address: MailboxAddress, sight: Sight | None) -> int:
+        revisions = await self._publisher.announce(connection, [address.extension])
+        if sight is not None:
+            await entries.note_seen(connection, address, sight.before, sight.now)
+        return revisions[address.extension]
+
+    async def _wait(self, address: MailboxAddress, revision: int) -> None:
+        """Wait a little for the first attempt; it goes on without us."""
+
+        async def settled() -> bool:
+            async with self._pool.acquire() as connection:
+                entry = await entries.find(connection, address)
+            return entry is None or entry.revision != revision or entry.attempts > 0
+
+        await self._outcomes.wait(address.extension, settled, limit=_PATIENCE)
+
+
+def _found(mailbox: Mailbox | None) -> Mailbox:
+    if mailbox is None:
+        raise NotFound("there is no mailbox with this id or extension")
+    return mailbox
+
+
+def _uuid(key: str) -> UUID | None:
+    try:
+        return UUID(key)
+    except ValueError:
+        return None
+
+
+def _is_extension(key: str) -> bool:
+    try:
+        Extension.parse(key)
+    except Invalid:
+        return False
+    return True
