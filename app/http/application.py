@@ -1,0 +1,120 @@
+"""The aiohttp application: every route behind one gate for tokens, problems, headers and the access log."""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+
+from app.http.docs import add_docs
+from app.http.openapi import describe
+from app.http.parsing import read_body, read_query
+from app.http.problems import problem_of
+from app.http.routing import Answer, Call, Endpoint, endpoints
+from app.http.tokens import Authenticator, Grant
+
+log = structlog.get_logger(__name__)
+
+LARGEST_BODY = 1024 * 1024
+_GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
+_NOBODY = Grant(frozenset())
+_REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+_QUIET = {"/healthz", "/readyz"}
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build(routes: Sequence[object], authenticator: Authenticator, *, title: str, version: str) -> web.Application:
+    """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them."""
+    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator)])
+    found = [endpoint for group in routes for endpoint in endpoints(group)]
+    # Fixed paths first: /v1/voicemail/message is not an extension.
+    for endpoint in sorted(found, key=lambda endpoint: "{" in endpoint.mark.path):
+        handler = _handler(endpoint)
+        for method in ("GET", "HEAD") if endpoint.mark.method == "GET" else (endpoint.mark.method,):
+            application.router.add_route(method, endpoint.mark.path, handler)
+    add_docs(application, orjson.dumps(describe(found, title=title, version=version)))
+    return application
+
+
+def _handler(endpoint: Endpoint) -> _Handler:
+    bound, query, body, status = endpoint.handler, endpoint.query, endpoint.body, endpoint.mark.status
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        arguments: dict[str, Any] = {}
+        if query is not None:
+            arguments["query"] = read_query(request, query)
+        if body is not None:
+            arguments["body"] = await read_body(request, body)
+        return _response(await bound(Call(request, request.get(_GRANT, _NOBODY)), **arguments), status)
+
+    return handle
+
+
+def _response(result: Any, status: int) -> web.StreamResponse:
+    if isinstance(result, web.StreamResponse):
+        return result
+    headers = None
+    if isinstance(result, Answer):
+        headers, status, result = dict(result.headers), result.status or status, result.body
+    return web.Response(status=status, body=_json(result), headers=headers, content_type="application/json")
+
+
+def _json(result: Any) -> bytes:
+    if isinstance(result, bytes):
+        return result
+    if isinstance(result, BaseModel):
+        return result.model_dump_json().encode()
+    return orjson.dumps(result, default=_encoded)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _gate(authenticator: Authenticator) -> Any:
+    @web.middleware
+    async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        grant = _NOBODY
+        try:
+            if request.path.startswith("/v1/"):
+                request[_GRANT] = grant = await authenticator.grant(request.headers.get("Authorization"))
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - every error is a problem to the client
+            response = problem_of(error)
+        if not response.prepared:
+            _headers(request, response, request_id)
+        if request.path not in _QUIET:
+            _log(request, response, grant, request_id, began)
+        return response
+
+    return gate
+
+
+def _headers(request: web.Request, response: web.StreamResponse, request_id: str) -> None:
+    response.headers["X-Request-ID"] = request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/v1/"):
+        response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _log(request: web.Request, response: web.StreamResponse, grant: Grant, request_id: str, began: float) -> None:
+    log.info(
+        "request",
+        method=request.method,
+        path=request.path[:300],
+        status=response.status,
+        ms=round((time.perf_counter() - began) * 1000, 2),
+        token=grant.name or None,
+        request_id=request_id,
+    )

@@ -1,0 +1,38 @@
+"""Pages of a list: ``limit`` and ``offset`` in, ``data``, ``limit``, ``offset`` and ``total`` out."""
+
+import re
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+T = TypeVar("T")
+_DIGITS = re.compile(r"-?[0-9]{1,10}")
+
+
+def whole_number(value: Any) -> Any:
+    """A query parameter as a number; ``+5``, ``1e3`` and digits of other scripts are none. Raises ``ValueError``."""
+    if isinstance(value, str):
+        if not _DIGITS.fullmatch(value):
+            raise ValueError("must be a whole number")
+        return int(value)
+    return value
+
+
+class Paging(BaseModel):
+    """Which part of a list is wanted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    limit: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1000, description="how many at most")] = 10
+    offset: Annotated[
+        int, BeforeValidator(whole_number), Field(ge=0, le=2**31 - 1, description="how many to leave out first")
+    ] = 0
+
+
+class Page(BaseModel, Generic[T]):
+    """A part of a list, and how long the whole list is."""
+
+    data: list[T]
+    limit: int
+    offset: int
+    total: int

@@ -1,0 +1,97 @@
+"""Every error as RFC 9457 ``application/problem+json``; the only place that knows which error has which status."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import orjson
+import structlog
+from aiohttp import web
+
+from app.database.pool import UNAVAILABLE
+from app.errors import Conflict, FieldError, Invalid, NotFound, SwitchRefused, Unauthorized, Unavailable, VoicemailError
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+_RETRY = {"Retry-After": "5"}
+
+
+class BadRequest(VoicemailError):
+    """The body cannot be read."""
+
+
+class UnsupportedMediaType(VoicemailError):
+    """The body must be application/json."""
+
+
+_STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
+    (Invalid, 422),
+    (NotFound, 404),
+    (Conflict, 409),
+    (BadRequest, 400),
+    (UnsupportedMediaType, 415),
+    (Unavailable, 503),
+    (SwitchRefused, 502),
+)
+
+
+def problem(
+    status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A problem document."""
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        document["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+    return web.Response(status=status, body=orjson.dumps(document, default=_readable), headers=headers, content_type=CONTENT_TYPE)
+
+
+def _readable(value: object) -> str:
+    # orjson refuses text that is not Unicode, such as half of a surrogate pair out of a path.
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def problem_of(error: Exception) -> web.Response:
+    """The problem that an exception of a handler is for its client. A bug is logged, and told without its text."""
+    if isinstance(error, web.HTTPException):
+        return _of_aiohttp(error)
+    if isinstance(error, Unauthorized):
+        given = "not valid" in error.detail
+        challenge = 'Bearer error="invalid_token"' if given else "Bearer"
+        return problem(401, error.detail, headers={"WWW-Authenticate": challenge})
+    if isinstance(error, VoicemailError):
+        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+        errors = error.errors if isinstance(error, Invalid) else ()
+        detail = "some fields are wrong" if errors else error.detail
+        return problem(status, detail, errors=errors, headers=_RETRY if status == 503 else None)
+    if isinstance(error, UNAVAILABLE):
+        log.warning("database_unavailable", error=type(error).__name__)
+        return problem(503, "the database does not answer; try again later", headers=_RETRY)
+    # The text of an exception may quote what it choked on, so only its type and place are told.
+    log.error("request_failed", error=type(error).__name__, at=_place(error))
+    return problem(500, "this is a fault of the service; its log says where")
+
+
+def _of_aiohttp(error: web.HTTPException) -> web.Response:
+    details = {
+        404: "there is nothing at this path",
+        405: "this path does not take this method",
+        413: "the body is larger than 1 MiB",
+    }
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    return problem(error.status, details.get(error.status, error.reason.lower()), headers=headers)
+
+
+def _place(error: BaseException) -> list[str]:
+    """The lines of this service that the exception passed through, outermost first."""
+    trace, places = error.__traceback__, []
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("app."):
+            places.append(f"{module}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places

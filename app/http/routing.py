@@ -1,0 +1,123 @@
+"""Routes as methods of a class: what a handler takes and gives is in its signature, and OpenAPI reads it there too."""
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from app.http.tokens import Grant
+
+T = TypeVar("T")
+_Method = Callable[..., Awaitable[Any]]
+_MARK = "__voicemail_route__"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every handler is given: the request, who asks, and the variable parts of the path."""
+
+    request: web.Request
+    grant: Grant
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The variable parts of the path, decoded."""
+        return self.request.match_info
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """An answer with headers or a status of its own."""
+
+    body: T
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a decorator notes on a handler."""
+
+    method: str
+    path: str
+    summary: str
+    status: int
+    description: str
+    streams: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route, bound to its object and with its signature read."""
+
+    mark: Mark
+    handler: _Method
+    query: type[BaseModel] | None
+    body: type[BaseModel] | None
+    result: Any
+    tag: str
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a bearer token is needed."""
+        return self.mark.path.startswith("/v1/")
+
+
+def _decorator(
+    method: str, path: str, summary: str, status: int, description: str, streams: str | None
+) -> Callable[[_Method], _Method]:
+    def mark(handler: _Method) -> _Method:
+        setattr(handler, _MARK, Mark(method, path, summary, status, description, streams))
+        return handler
+
+    return mark
+
+
+def get(
+    path: str, *, summary: str, status: int = 200, description: str = "", streams: str | None = None
+) -> Callable[[_Method], _Method]:
+    """A GET route, and HEAD with it. ``streams`` is the content type of a handler that streams its answer itself."""
+    return _decorator("GET", path, summary, status, description, streams)
+
+
+def post(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+    """A POST route."""
+    return _decorator("POST", path, summary, status, description, None)
+
+
+def put(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+    """A PUT route."""
+    return _decorator("PUT", path, summary, status, description, None)
+
+
+def delete(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+    """A DELETE route."""
+    return _decorator("DELETE", path, summary, status, description, None)
+
+
+def endpoints(routes: object) -> list[Endpoint]:
+    """The routes of an object, in the order in which its class defines them."""
+    found = []
+    for name in vars(type(routes)):
+        mark = getattr(getattr(type(routes), name), _MARK, None)
+        if isinstance(mark, Mark):
+            found.append(_endpoint(mark, getattr(routes, name), type(routes).__name__.removesuffix("Routes").lower()))
+    return found
+
+
+def _endpoint(mark: Mark, handler: _Method, tag: str) -> Endpoint:
+    hints = typing.get_type_hints(handler)
+    names = list(inspect.signature(handler).parameters)
+    unknown = set(names) - {"call", "query", "body"}
+    if names[:1] != ["call"] or unknown:
+        raise TypeError(f"{handler} must take call, and query and body where it needs them")
+    return Endpoint(mark, handler, hints.get("query"), hints.get("body"), _result(hints.get("return")), tag)
+
+
+def _result(annotation: Any) -> Any:
+    """What is inside ``Answer[…]``, or the annotation itself."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Answer else annotation
