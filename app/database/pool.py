@@ -1,5 +1,7 @@
 """Connections to PostgreSQL, and which exceptions mean that it is away."""
 
+import errno
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -13,11 +15,12 @@ CONNECT_TIMEOUT = 10.0  # seconds
 COMMAND_TIMEOUT = 30.0  # seconds; without it a server that stalls holds its callers for ever
 
 # A statement that fails with one of these may work later. ``OSError`` and ``TimeoutError`` come up as they are; asyncpg's
-# ``InterfaceError`` says that a connection was closed under the statement.
+# ``InterfaceError`` and ``InternalClientError`` say that a connection ended under the statement.
 UNAVAILABLE: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -27,6 +30,22 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DiskFullError,
 )
+
+
+_MISTAKES = (ValueError, asyncpg.UnsupportedClientFeatureError, asyncpg.UnsupportedServerFeatureError)
+_NETWORK = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EPIPE, errno.EMFILE, errno.ENFILE}
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an exception of unknown origin means that the database is away: narrower than ``except UNAVAILABLE``.
+
+    asyncpg's error for an argument that does not fit its type is an ``InterfaceError`` too, and a missing file an ``OSError``.
+    """
+    if isinstance(error, _MISTAKES) or not isinstance(error, UNAVAILABLE):
+        return False
+    if isinstance(error, OSError):
+        return isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or error.errno in _NETWORK
+    return True
 
 
 async def open_pool(

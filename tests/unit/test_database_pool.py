@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from app.database.embedded import EmbeddedPostgres
-from app.database.pool import UNAVAILABLE, Pool, connect, open_pool
+from app.database.pool import UNAVAILABLE, Pool, connect, is_unavailable, open_pool
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ async def answers(pool: Pool) -> bool:
     """Whether a statement works; only the exceptions that say "away" are taken for no."""
     try:
         return bool(await pool.fetchval("SELECT true"))
-    except UNAVAILABLE:
+    except UNAVAILABLE as error:
+        assert is_unavailable(error)
         return False
 
 
@@ -86,8 +87,13 @@ async def test_mistakes_are_not_taken_for_an_outage(pool: Pool) -> None:
     with pytest.raises(asyncpg.UniqueViolationError) as doubled:
         await pool.execute("INSERT INTO voicemail.installation VALUES ('a', '1'), ('a', '2')")
 
+    with pytest.raises(asyncpg.InterfaceError) as unfit:
+        await pool.fetchval("SELECT $1::int", 2**40)
+
     assert not isinstance(missing.value, UNAVAILABLE)
     assert not isinstance(doubled.value, UNAVAILABLE)
+    assert not is_unavailable(unfit.value)
+    assert not is_unavailable(FileNotFoundError(2, "No such file"))
 
 
 async def test_sessions_say_who_they_are_and_speak_utc(pool: Pool) -> None:
