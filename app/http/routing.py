@@ -67,36 +67,34 @@ class Endpoint:
         return self.mark.path.startswith("/v1/")
 
 
-def _decorator(
-    method: str, path: str, summary: str, status: int, description: str, streams: str | None
-) -> Callable[[_Method], _Method]:
-    def mark(handler: _Method) -> _Method:
-        setattr(handler, _MARK, Mark(method, path, summary, status, description, streams))
+def _decorator(mark: Mark) -> Callable[[_Method], _Method]:
+    def decorate(handler: _Method) -> _Method:
+        setattr(handler, _MARK, mark)
         return handler
 
-    return mark
+    return decorate
 
 
 def get(
     path: str, *, summary: str, status: int = 200, description: str = "", streams: str | None = None
 ) -> Callable[[_Method], _Method]:
     """A GET route, and HEAD with it. ``streams`` is the content type of a handler that streams its answer itself."""
-    return _decorator("GET", path, summary, status, description, streams)
+    return _decorator(Mark("GET", path, summary, status, description, streams))
 
 
 def post(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
     """A POST route."""
-    return _decorator("POST", path, summary, status, description, None)
+    return _decorator(Mark("POST", path, summary, status, description, None))
 
 
 def put(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
     """A PUT route."""
-    return _decorator("PUT", path, summary, status, description, None)
+    return _decorator(Mark("PUT", path, summary, status, description, None))
 
 
 def delete(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
     """A DELETE route."""
-    return _decorator("DELETE", path, summary, status, description, None)
+    return _decorator(Mark("DELETE", path, summary, status, description, None))
 
 
 def endpoints(routes: object) -> list[Endpoint]:
