@@ -39,7 +39,7 @@ _NETWORK = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDO
 def is_unavailable(error: BaseException) -> bool:
     """Whether an exception of unknown origin means that the database is away: narrower than ``except UNAVAILABLE``.
 
-    asyncpg's error for an argument that does not fit its type is an ``InterfaceError`` too, and a missing file an ``OSError``.
+    A missing file is an ``OSError`` too, and a wrong DSN an ``InterfaceError``.
     """
     if isinstance(error, _MISTAKES) or not isinstance(error, UNAVAILABLE):
         return False

@@ -27,7 +27,8 @@ async def answers(pool: Pool) -> bool:
     try:
         return bool(await pool.fetchval("SELECT true"))
     except UNAVAILABLE as error:
-        assert is_unavailable(error)
+        if not is_unavailable(error):
+            raise
         return False
 
 
@@ -87,7 +88,7 @@ async def test_mistakes_are_not_taken_for_an_outage(pool: Pool) -> None:
     with pytest.raises(asyncpg.UniqueViolationError) as doubled:
         await pool.execute("INSERT INTO voicemail.installation VALUES ('a', '1'), ('a', '2')")
 
-    with pytest.raises(asyncpg.InterfaceError) as unfit:
+    with pytest.raises(asyncpg.DataError) as unfit:
         await pool.fetchval("SELECT $1::int", 2**40)
 
     assert not isinstance(missing.value, UNAVAILABLE)
