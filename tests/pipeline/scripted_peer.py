@@ -67,6 +67,8 @@ class ScriptedPeer:
             self._server.close()
         self._stopped.set()
         self.drop_connections()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks)
 
     async def hang(self, _session: Session) -> None:
@@ -114,6 +116,9 @@ class ScriptedPeer:
             await self._stopped.wait()
         except (asyncio.IncompleteReadError, ConnectionError):
             return  # the client went away
+        except asyncio.CancelledError:
+            if not self._stopped.is_set():
+                raise
         finally:
             writer.close()
 
