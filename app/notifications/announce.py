@@ -1,7 +1,7 @@
 """Which new messages are to be mailed: decided in the transaction that records them, so that none is lost or mailed twice."""
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from app.addressing import MailboxAddress
 from app.database.jobs import Jobs
@@ -11,7 +11,7 @@ from app.mailboxes import store as mailboxes
 from app.mailboxes.model import Mailbox
 from app.messages.model import Message
 from app.notifications import ledger
-from app.notifications.model import NOTIFY, Draft
+from app.notifications.model import NOTIFY, Draft, job_key
 
 
 class Announcer:
@@ -47,11 +47,6 @@ class Announcer:
             local_after_email=mailbox.local_after_email,
             recipients=tuple(dict.fromkeys(mailbox.mail_to)),
         )
-
-
-def job_key(notification_id: UUID, attempts: int) -> str:
-    """The dedupe key of the job that follows ``attempts``: a job that still runs must not keep its successor out."""
-    return f"{notification_id}:{attempts}"
 
 
 def _address(message: Message) -> MailboxAddress | None:

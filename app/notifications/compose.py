@@ -120,9 +120,7 @@ def _facts(letter: Letter) -> dict[str, str]:
 
 def _note(letter: Letter) -> str:
     if letter.deleted_afterwards:
-        return (
-            "The recording is attached. It is removed from the mailbox after this mail: keep the mail if you want to keep it."
-        )
+        return "The recording is attached. It is removed from the mailbox after this mail: keep the mail if you want to keep it."
     return "The recording is attached. It also stays in the mailbox, where your phone plays it."
 
 

@@ -14,12 +14,15 @@ from app.notifications.model import (
     Recipient,
     RecipientState,
     RecordingState,
+    Retries,
     Source,
 )
 
 _COLUMNS = """n.id, n.message_id, n.mailbox_id, n.domain, n.extension, n.mail_message_id, n.local_after_email, n.state, n.detail,
     n.attempts, n.next_try_at, n.created_at, n.settled_at, n.recording_state, n.recording_detail, n.recording_tries,
     m.row_key, m.domain AS row_domain, m.username, m.uuid, m.file_path, m.recording"""
+# The lease of a try, or the pause that would follow it, whichever is longer.
+_LEASE = "make_interval(secs => greatest($2::float8, least($3::float8 * power(2, least({}, 30)), $4::float8)))"
 
 ADD = """
 INSERT INTO voicemail.notification (id, message_id, mailbox_id, domain, extension, mail_message_id, local_after_email)
@@ -33,10 +36,10 @@ SELECT * FROM unnest($1::uuid[], $2::text[])
 ON CONFLICT (notification_id, address) DO NOTHING
 """
 
-# An attempt is counted before it is made, and nobody else makes one until $2 has passed: a mail whose sending kills the process
-# is not sent for ever, and a process whose lock was lost with its connection is given the time to write what it did.
+# An attempt is counted before it is made, and nobody else makes one until its lease has passed: a mail whose sending kills the
+# process is not sent for ever, and a process whose lock was lost with its connection is given the time to write what it did.
 BEGIN = f"""
-UPDATE voicemail.notification n SET attempts = n.attempts + 1, next_try_at = now() + $2::interval
+UPDATE voicemail.notification n SET attempts = n.attempts + 1, next_try_at = now() + {_LEASE.format("n.attempts")}
 FROM voicemail.message m
 WHERE n.id = $1 AND m.id = n.message_id AND n.state = 'queued' AND n.next_try_at <= now()
 RETURNING {_COLUMNS}
@@ -60,12 +63,14 @@ SET state = $2, detail = $3, settled_at = now(), recording_state = $4, recording
 WHERE id = $1 AND state = 'queued'
 """
 POSTPONE = """
-UPDATE voicemail.notification SET detail = $2, next_try_at = now() + $3::interval WHERE id = $1 AND state = 'queued'
+UPDATE voicemail.notification SET detail = $2, next_try_at = now() + $3::interval, recording_detail = $4
+WHERE id = $1 AND state = 'queued'
 """
 AGE = "SELECT now() - created_at FROM voicemail.notification WHERE id = $1"
 
 BEGIN_DELETING = f"""
-UPDATE voicemail.notification n SET recording_tries = n.recording_tries + 1, recording_next_at = now() + $2::interval
+UPDATE voicemail.notification n
+SET recording_tries = n.recording_tries + 1, recording_next_at = now() + {_LEASE.format("n.recording_tries")}
 FROM voicemail.message m
 WHERE n.id = $1 AND m.id = n.message_id AND n.recording_state = 'deleting' AND n.recording_next_at <= now()
 RETURNING {_COLUMNS}
@@ -114,9 +119,9 @@ async def add(connection: Connection, drafts: Sequence[Draft]) -> list[UUID]:
     return [d.id for d in drafts if d.id in added]
 
 
-async def begin(connection: Connection, notification_id: UUID, lease: float) -> Notification | None:
-    """Count an attempt and have ``lease`` seconds for it; None where the mail is settled, or not due yet."""
-    row = await connection.fetchrow(BEGIN, notification_id, timedelta(seconds=lease))
+async def begin(connection: Connection, notification_id: UUID, retries: Retries) -> Notification | None:
+    """Count an attempt and have a lease for it; None where the mail is settled, or not due yet."""
+    row = await connection.fetchrow(BEGIN, notification_id, retries.lease, retries.first, retries.longest)
     return row and _notification(row)
 
 
@@ -153,9 +158,9 @@ async def close(
     await connection.execute(CLOSE, notification_id, str(state), detail, str(recording), recording_detail)
 
 
-async def postpone(connection: Connection, notification_id: UUID, detail: str, delay: float) -> None:
-    """Leave a notification queued, to be tried in ``delay`` seconds."""
-    await connection.execute(POSTPONE, notification_id, detail, timedelta(seconds=delay))
+async def postpone(connection: Connection, notification_id: UUID, detail: str, delay: float, *, recording_detail: str) -> None:
+    """Leave a notification queued, to be tried in ``delay`` seconds; ``recording_detail``: why the recording must stay, if so."""
+    await connection.execute(POSTPONE, notification_id, detail, timedelta(seconds=delay), recording_detail)
 
 
 async def age(connection: Connection, notification_id: UUID) -> float:
@@ -164,9 +169,9 @@ async def age(connection: Connection, notification_id: UUID) -> float:
     return found.total_seconds() if found is not None else 0.0
 
 
-async def begin_deleting(connection: Connection, notification_id: UUID, lease: float) -> Notification | None:
-    """Count a try to delete the recording; None where there is nothing to delete, or not yet."""
-    row = await connection.fetchrow(BEGIN_DELETING, notification_id, timedelta(seconds=lease))
+async def begin_deleting(connection: Connection, notification_id: UUID, retries: Retries) -> Notification | None:
+    """Count a try to delete the recording and have a lease for it; None where there is nothing to delete, or not yet."""
+    row = await connection.fetchrow(BEGIN_DELETING, notification_id, retries.lease, retries.first, retries.longest)
     return row and _notification(row)
 
 

@@ -13,7 +13,7 @@ import structlog
 from aiosmtplib import SMTP
 
 from app.notifications.model import Outcome, RecipientState
-from app.notifications.wording import one_line
+from app.notifications.wording import cleaned_reply
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,6 @@ Security = Literal["none", "starttls", "tls"]
 _IDLE = 10.0  # seconds a connection is kept without a mail; servers wait for minutes, but their operators dislike it
 _BYTES_A_SECOND = 100_000  # the slowest link a mail must get through
 _QUIT = 2.0  # seconds for a goodbye
-_LONGEST_REPLY = 300
 # Wrong or missing credentials and a server that insists on TLS (RFC 4954, RFC 3207): a recipient is not to blame for settings.
 _OUR_SETTINGS = frozenset({530, 534, 535, 538})
 _CLOSING = 421
@@ -263,11 +262,6 @@ def outcome_of(recipient: str, code: int, reply: str) -> Outcome:
     elif 500 <= code < 600 and code not in _OUR_SETTINGS:
         state = RecipientState.REFUSED
     return Outcome(recipient, state, code if code >= 200 else None, cleaned_reply(reply))
-
-
-def cleaned_reply(text: str) -> str:
-    """A mail server's words, fit for the ledger."""
-    return one_line(text, _LONGEST_REPLY)
 
 
 def _own_name() -> str:

@@ -11,6 +11,7 @@ _KEPT_FORMAT = frozenset("\u200c\u200d")
 _BREAKS = frozenset(("Cc", "Zl", "Zp"))
 _WORD_BYTES = 45  # of UTF-8 in an encoded word: 60 of base64 and 12 around them, and RFC 2047 allows 75
 _LINE = 76
+_LONGEST_REPLY = 300
 # Nothing that ends or begins an address, a list, a comment or a quoted string.
 _ADDRESS = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~.-]{1,64}@[0-9A-Za-z_](?:[0-9A-Za-z_.-]*[0-9A-Za-z_])?")
 
@@ -31,6 +32,11 @@ def _shown(character: str) -> str:
     if category == "Cf" and character not in _KEPT_FORMAT:
         return ""
     return character
+
+
+def cleaned_reply(text: str) -> str:
+    """The words of a server, fit for the ledger."""
+    return one_line(text, _LONGEST_REPLY)
 
 
 def header_text(text: str) -> str:

@@ -1,0 +1,301 @@
+"""Delivers queued notifications: one attempt a job, its outcome in the ledger, and nothing deleted here."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import asyncpg
+import structlog
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.database.jobs import Jobs
+from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.errors import NotFound, Unavailable
+from app.mailboxes import store as mailboxes
+from app.mailboxes.model import Mailbox
+from app.messages import store as rows
+from app.messages.model import DELETED, MessageRow
+from app.notifications import ledger
+from app.notifications.claims import Claims
+from app.notifications.compose import Audio, Composer, Letter
+from app.notifications.model import (
+    NOTIFY,
+    SETTLE,
+    Notification,
+    NotificationState,
+    Outcome,
+    Recipient,
+    RecipientState,
+    RecordingState,
+    Retries,
+    job_key,
+)
+from app.notifications.recordings import RecordingEmpty, Recordings
+from app.notifications.wording import ascii_address
+
+log = structlog.get_logger(__name__)
+
+_TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
+_EMPTY = "There is no recording to attach: the switch left an empty file."
+
+
+class Transport(Protocol):
+    """What sends a mail: ``SmtpTransport``."""
+
+    async def send(self, recipients: Sequence[str], mail: bytes) -> list[Outcome]:
+        """One outcome a recipient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt under way: the ledger's row, the mailbox as it is now, and the recipients."""
+
+    notification: Notification
+    mailbox: Mailbox
+    recipients: tuple[Recipient, ...]
+
+    @property
+    def pending(self) -> list[str]:
+        """Who is yet to be served."""
+        return [recipient.address for recipient in self.recipients if recipient.state is RecipientState.PENDING]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt came to, before it is written: outcomes, or why there are none."""
+
+    outcomes: Sequence[Outcome] = ()
+    trouble: str = ""  # to be tried again
+    cancelled: str = ""
+    kept_because: str = ""  # the mail went without the recording
+
+
+class Mailer:
+    """Sends mails; one instance a process, many processes at once."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        switch_pool: Pool,
+        jobs: Jobs,
+        claims: Claims,
+        transport: Transport,
+        composer: Composer,
+        recordings: Recordings,
+        zone: ZoneInfo,
+        retries: Retries = Retries(),  # noqa: B008 - it is frozen
+        patience: float = 60.0,
+    ) -> None:
+        """``zone``: for mailboxes without one. ``patience``: seconds an outcome waits for a database that is away."""
+        self._pool, self._switch_pool = pool, switch_pool
+        self._jobs, self._claims = jobs, claims
+        self._transport, self._composer, self._recordings = transport, composer, recordings
+        self._zone, self._retries, self._patience = zone, retries, patience
+
+    async def deliver(self, notification_id: str) -> None:
+        """Make one attempt, if it is due and no other process makes one. The handler of ``notify`` jobs.
+
+        Raises what the database raises when it is away; the sweep finds the notification again. All else stands in the ledger.
+        """
+        found = UUID(notification_id)
+        async with self._claims.hold(found) as ours:
+            if ours and (delivery := await self._begin(found)):
+                await self._attempt(delivery)
+
+    async def _begin(self, notification_id: UUID) -> Delivery | None:
+        """Count the attempt and bring the recipients in line with the mailbox; None where there is nothing to send."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            notification = await ledger.begin(connection, notification_id, self._retries)
+            if notification is None:
+                return None
+            mailbox = await mailboxes.find(connection, notification.domain, notification.extension)
+            if mailbox is None or mailbox.id != notification.mailbox_id:
+                await self._cancel(connection, notification, "the mailbox was removed")
+                return None
+            if not mailbox.enabled:
+                await self._cancel(connection, notification, "the mailbox is disabled")
+                return None
+            await ledger.align(connection, notification.id, mailbox.mail_to)
+            recipients = tuple(await ledger.recipients(connection, notification.id))
+            if not recipients:
+                await self._cancel(connection, notification, "the mailbox has no mail address any more")
+                return None
+            return Delivery(notification, mailbox, recipients)
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        notification = delivery.notification
+        try:
+            result = await self._result(delivery)
+        except (NotFound, Unavailable) as error:
+            result = Result(trouble=error.detail)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            result = Result(trouble=f"the switch's database cannot be read: {type(error).__name__}")
+
+        async def write() -> None:
+            async with self._pool.acquire() as connection, connection.transaction():
+                if result.cancelled:
+                    await self._cancel(connection, notification, result.cancelled)
+                else:
+                    await self._write(connection, notification, result)
+
+        await self._insist(write)
+
+    async def _result(self, delivery: Delivery) -> Result:
+        """Send the mail to those who have not got it, if there is still a message."""
+        if not delivery.pending:
+            return Result()
+        row = await self._row(delivery.notification)
+        if row is None or row.flags == DELETED:
+            return Result(cancelled="the message was deleted before it was sent")
+        audio = await self._audio(delivery.notification)
+        return Result(await self._send(delivery, row, audio), kept_because=audio.missing)
+
+    async def _row(self, notification: Notification) -> MessageRow | None:
+        source = notification.source
+        async with self._switch_pool.acquire() as connection:
+            return await rows.with_key(connection, source.key, uuid=source.uuid, username=source.username)
+
+    async def _audio(self, notification: Notification) -> Audio:
+        try:
+            return await asyncio.to_thread(self._recordings.load, notification.source.file_path)
+        except RecordingEmpty:
+            if notification.attempts < _TRIES_WHEN_EMPTY:
+                raise
+            return Audio("", None, _EMPTY)
+
+    async def _send(self, delivery: Delivery, row: MessageRow, audio: Audio) -> list[Outcome]:
+        usable = {address: plain for address in delivery.pending if (plain := ascii_address(address))}
+        unusable = [
+            Outcome(address, RecipientState.REFUSED, None, "not an address that this service can mail to")
+            for address in delivery.pending
+            if address not in usable
+        ]
+        if not usable:
+            return unusable
+        mail = await asyncio.to_thread(self._composer.compose, self._letter(delivery, row), audio)
+        answers = {outcome.address: outcome for outcome in await self._transport.send(list(usable.values()), mail)}
+        given = [(address, answers[plain]) for address, plain in usable.items()]
+        return [*unusable, *(Outcome(address, answer.state, answer.code, answer.reply) for address, answer in given)]
+
+    def _letter(self, delivery: Delivery, row: MessageRow) -> Letter:
+        notification, mailbox = delivery.notification, delivery.mailbox
+        return Letter(
+            message_id=notification.mail_message_id,
+            recipients=[plain for recipient in delivery.recipients if (plain := ascii_address(recipient.address))],
+            caller_name=row.caller_name,
+            caller_number=row.caller_number,
+            created_epoch=row.created_epoch,
+            duration=row.duration,
+            mailbox=MailboxAddress(Extension(notification.extension), Domain(notification.domain)),
+            description=mailbox.description,
+            zone=_zone(mailbox.time_zone, self._zone),
+            deleted_afterwards=not (notification.local_after_email or mailbox.local_after_email),
+        )
+
+    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write an outcome, also to a database that is being restarted: a mail whose acceptance is forgotten is sent twice."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + self._patience, 0.1
+        while True:
+            try:
+                await write()
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                if loop.time() + pause > deadline:
+                    raise
+                log.warning("mail_outcome_waits", error=type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+            else:
+                return
+
+    async def _write(self, connection: Connection, notification: Notification, result: Result) -> None:
+        """What the attempt came to, and what follows from it, in one transaction. Doing it twice changes nothing."""
+        kept_because = result.kept_because or notification.recording_detail
+        if result.outcomes:
+            await ledger.record(connection, notification.id, result.outcomes)
+        recipients = await ledger.recipients(connection, notification.id)
+        if result.trouble or any(recipient.state is RecipientState.PENDING for recipient in recipients):
+            await self._postpone(connection, notification, result.trouble or _pending(recipients), kept_because)
+            return
+        if any(recipient.state is RecipientState.REFUSED for recipient in recipients):
+            await self._fail(connection, notification, _refused(recipients), kept_because)
+            return
+        mailbox = await mailboxes.find(connection, notification.domain, notification.extension)
+        kept_because = kept_because or kept_for(notification, mailbox)
+        recording = RecordingState.KEPT if kept_because else RecordingState.DELETING
+        await ledger.close(
+            connection, notification.id, NotificationState.SENT, "", recording=recording, recording_detail=kept_because
+        )
+        if recording is RecordingState.DELETING:
+            await self._jobs.enqueue(connection, SETTLE, str(notification.id), dedupe_key=job_key(notification.id, 0))
+        log.info("mail_sent", **_facts(notification), recipients=len(recipients), recording=str(recording))
+
+    async def _postpone(self, connection: Connection, notification: Notification, reason: str, kept_because: str) -> None:
+        age = await ledger.age(connection, notification.id)
+        if self._retries.over(age, notification.attempts):
+            detail = f"given up after {notification.attempts} attempts: {reason}"
+            await self._fail(connection, notification, detail, kept_because)
+            return
+        delay = self._retries.delay(notification.attempts)
+        await ledger.postpone(connection, notification.id, reason, delay, recording_detail=kept_because)
+        key = job_key(notification.id, notification.attempts)
+        await self._jobs.enqueue(connection, NOTIFY, str(notification.id), dedupe_key=key, delay=delay)
+        log.warning("mail_postponed", **_facts(notification), seconds=delay)
+
+    async def _fail(self, connection: Connection, notification: Notification, detail: str, kept_because: str) -> None:
+        kept_because = kept_because or "the mail was not accepted for every recipient"
+        await ledger.close(connection, notification.id, NotificationState.FAILED, detail, recording_detail=kept_because)
+        log.error("mail_failed", **_facts(notification))
+
+    async def _cancel(self, connection: Connection, notification: Notification, reason: str) -> None:
+        await ledger.close(
+            connection,
+            notification.id,
+            NotificationState.CANCELLED,
+            reason,
+            recording_detail="left alone: the mail was cancelled",
+        )
+        log.info("mail_cancelled", **_facts(notification), reason=reason)
+
+
+def kept_for(notification: Notification, mailbox: Mailbox | None) -> str:
+    """Why the recording of an accepted mail is kept; ``""`` only where the mailbox wanted it deleted then and wants it now."""
+    if notification.local_after_email:
+        return "the mailbox keeps its recordings"
+    if mailbox is None or mailbox.id != notification.mailbox_id:
+        return "the mailbox was removed"
+    if not mailbox.enabled:
+        return "the mailbox is disabled"
+    return "the mailbox keeps its recordings now" if mailbox.local_after_email else ""
+
+
+def _pending(recipients: Sequence[Recipient]) -> str:
+    return _told(next(recipient for recipient in recipients if recipient.state is RecipientState.PENDING))
+
+
+def _refused(recipients: Sequence[Recipient]) -> str:
+    return "; ".join(_told(recipient) for recipient in recipients if recipient.state is RecipientState.REFUSED)
+
+
+def _told(recipient: Recipient) -> str:
+    code = "" if recipient.code is None else f"{recipient.code} "
+    return f"{recipient.address}: {code}{recipient.reply}"
+
+
+def _facts(notification: Notification) -> dict[str, str | int]:
+    return {
+        "notification": str(notification.id),
+        "mailbox": f"{notification.extension}@{notification.domain}",
+        "attempt": notification.attempts,
+    }
+
+
+def _zone(name: str | None, otherwise: ZoneInfo) -> ZoneInfo:
+    try:
+        return ZoneInfo(name) if name else otherwise
+    except (ZoneInfoNotFoundError, ValueError):
+        return otherwise
