@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the service (settings: docs/settings.md)")
     serve.set_defaults(run=_serve)
 
-    sandbox = commands.add_parser("sandbox", help="run everything on this machine alone: database, stand-in switch, mail catcher, service")
+    sandbox = commands.add_parser("sandbox", help="run everything on this machine alone, for a look around")
     sandbox.add_argument("--once", action="store_true", help="show one call from recording to mail, then stop")
     sandbox.set_defaults(run=_sandbox)
 

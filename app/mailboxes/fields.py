@@ -23,6 +23,9 @@ def pin(text: str) -> str:
         raise ValueError(f"must be 1 to {LONGEST_PIN} printable characters")
     if text != text.strip():
         raise ValueError("must not begin or end with a space")
+    if "<!" in text:
+        # The switch writes a user out as XML and reads it in again at every lookup, and from <! on it escapes nothing.
+        raise ValueError("must not hold <! in a row, which the switch cannot keep")
     if text.lower() == "user-choose":
         # mod_voicemail takes this word as leave to come in without a PIN and choose one.
         raise ValueError("must not be the word user-choose, which has a meaning of its own for the switch")

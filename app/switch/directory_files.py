@@ -69,7 +69,7 @@ class FilesDirectory:
 
     async def confirm(self, user: DirectoryUser) -> None:
         """Have the switch read its files, and compare what it answers for this mailbox."""
-        await self._reloader.reload()
+        await self._renew(user.address)
         if not await self._answers(user.address, "attr", "id", user.address.extension):
             raise DirectoryRefused(await self._unknown(user.address))
         wrong = [name for name, value in parameters(user) if not await self._answers(user.address, "param", name, value)]
@@ -78,7 +78,7 @@ class FilesDirectory:
 
     async def confirm_gone(self, address: MailboxAddress) -> None:
         """Have the switch read its files. A user that is still there then is defined by somebody else, and stays."""
-        await self._reloader.reload()
+        await self._renew(address)
         if self._style == "users" and (await self._switch.command(commands.user_exists(address))).value == "true":
             log.warning("directory_user_defined_elsewhere", extension=address.extension, domain=address.domain)
 
@@ -108,6 +108,11 @@ class FilesDirectory:
 
     def _path(self, extension: Extension) -> Path:
         return self._folder / file_name(extension)
+
+    async def _renew(self, address: MailboxAddress) -> None:
+        await self._reloader.reload()
+        # A user that is marked as cacheable, which an operator's own may be, outlives a reload.
+        await self._switch.command(commands.xml_flush_cache(address))
 
     async def _answers(self, address: MailboxAddress, kind: commands.DirectoryField, name: str, expected: str) -> bool:
         reply = await self._switch.command(commands.user_data(address, kind, name))

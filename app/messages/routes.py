@@ -1,0 +1,84 @@
+"""The messages over HTTP."""
+
+from datetime import datetime
+from typing import Annotated, cast
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.addressing import Extension
+from app.errors import Invalid
+from app.http.files import stream
+from app.http.paging import Page, Paging
+from app.http.routing import Call, get
+from app.messages.links import base_url
+from app.messages.rendering import Rendering
+from app.messages.service import Messages
+
+
+def _extension(text: str) -> str:
+    try:
+        return Extension.parse(text)
+    except Invalid as error:
+        raise ValueError(error.errors[0].message) from None
+
+
+class MessageQuery(Paging):
+    """Which messages are wanted."""
+
+    extension: Annotated[str, AfterValidator(_extension), Field(description="those of one mailbox")] | None = None
+
+
+class RecordingOut(BaseModel):
+    """What is known of a recording's file."""
+
+    size: Annotated[int, Field(description="bytes")]
+    duration: Annotated[float | None, Field(description="seconds, counted in the data; null where the format cannot be read")]
+    codec: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class MessageOut(BaseModel):
+    """A message."""
+
+    id: UUID
+    created_at: Annotated[datetime, Field(description="when it was left, with the offset of the mailbox's time zone")]
+    caller_id_name: str
+    caller_id_number: str
+    duration: Annotated[int, Field(description="whole seconds, as the switch counted them")]
+    extension: str
+    download_url: str
+    read: Annotated[bool, Field(description="whether it was listened to on a phone")]
+    recording: Annotated[RecordingOut | None, Field(description="null until the file was found and read")]
+
+
+class MessageRoutes:
+    """Reading messages; nothing here changes one."""
+
+    def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
+        self._messages = messages
+        self._rendering = rendering
+        self._public_url = public_url
+
+    # The answers are built as plain dicts: to validate and dump fifty models takes longer than to read their rows.
+
+    @get("/v1/voicemail/message", summary="List messages, newest first")
+    async def list(self, call: Call, query: MessageQuery) -> Page[MessageOut]:
+        """A page of messages."""
+        extension = None if query.extension is None else Extension(query.extension)
+        messages, total = await self._messages.page(call.grant, extension, limit=query.limit, offset=query.offset)
+        data = self._rendering.messages(messages, base_url(call.request, self._public_url))
+        return cast("Page[MessageOut]", {"data": data, "limit": query.limit, "offset": query.offset, "total": total})
+
+    @get("/v1/voicemail/message/{key}", summary="Get a message by its id, or the newest of a mailbox by its extension")
+    async def show(self, call: Call) -> MessageOut:
+        """One message."""
+        message = await self._messages.find(call.grant, call.path["key"])
+        return cast(MessageOut, self._rendering.message(message, base_url(call.request, self._public_url)))
+
+    @get("/v1/voicemail/message/{key}/download", summary="Download a message's recording", streams="audio/wav")
+    async def download(self, call: Call) -> web.StreamResponse:
+        """The recording, as the switch made it."""
+        message = await self._messages.find(call.grant, call.path["key"])
+        return await stream(call.request, self._messages.audio(message))
