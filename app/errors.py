@@ -75,3 +75,14 @@ class SwitchRefused(VoicemailError):
 
 class SettingsError(Invalid):
     """Some settings are wrong; each is named by its environment variable."""
+
+
+def places_of(error: BaseException) -> list[str]:
+    """The lines of this service that an exception passed through, outermost first; for logs that must not hold its text."""
+    trace, places = error.__traceback__, []
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("app."):
+            places.append(f"{module}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places

@@ -21,6 +21,7 @@ from pgqueuer.errors import RetryRequested
 from pgqueuer.models import Job
 
 from app.database.pool import Connection, connect
+from app.errors import places_of
 
 log = structlog.get_logger(__name__)
 
@@ -190,18 +191,7 @@ async def _attempt(handler: Handler, job: Job) -> None:
         await handler(payload)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises must not stop the others
         # The text of an exception may quote what it choked on, so only its type and place are told.
-        log.error("job_failed", entrypoint=job.entrypoint, payload=payload, error=type(error).__name__, at=_place(error))
-
-
-def _place(error: BaseException) -> str | None:
-    """The innermost line of this service that the exception passed through."""
-    trace, place = error.__traceback__, None
-    while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] == "app":
-            place = f"{module}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
+        log.error("job_failed", entrypoint=job.entrypoint, payload=payload, error=type(error).__name__, at=places_of(error)[-1:])
 
 
 async def _until(event: asyncio.Event) -> None:

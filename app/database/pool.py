@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and which exceptions mean that it is away."""
 
+import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
 
 CONNECT_TIMEOUT = 10.0  # seconds
+_CLOSE = 1.5  # seconds
 COMMAND_TIMEOUT = 30.0  # seconds; without it a server that stalls holds its callers for ever
 
 # A statement that fails with one of these may work later. ``OSError`` and ``TimeoutError`` come up as they are; asyncpg's
@@ -66,6 +68,15 @@ async def open_pool(
         server_settings=server_settings(application_name),
         init=prepare,
     )
+
+
+async def close_pool(pool: Pool) -> None:
+    """Close a pool; what still uses a connection is given a moment."""
+    try:
+        async with asyncio.timeout(_CLOSE):
+            await pool.close()
+    except UNAVAILABLE:
+        pool.terminate()
 
 
 async def connect(dsn: str, *, application_name: str, command_timeout: float = COMMAND_TIMEOUT) -> Connection:

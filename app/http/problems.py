@@ -8,7 +8,17 @@ import structlog
 from aiohttp import web
 
 from app.database.pool import UNAVAILABLE
-from app.errors import Conflict, FieldError, Invalid, NotFound, SwitchRefused, Unauthorized, Unavailable, VoicemailError
+from app.errors import (
+    Conflict,
+    FieldError,
+    Invalid,
+    NotFound,
+    SwitchRefused,
+    Unauthorized,
+    Unavailable,
+    VoicemailError,
+    places_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +82,7 @@ def problem_of(error: Exception) -> web.Response:
         log.warning("database_unavailable", error=type(error).__name__)
         return problem(503, "the database does not answer; try again later", headers=_RETRY)
     # The text of an exception may quote what it choked on, so only its type and place are told.
-    log.error("request_failed", error=type(error).__name__, at=_place(error))
+    log.error("request_failed", error=type(error).__name__, at=places_of(error))
     return problem(500, "this is a fault of the service; its log says where")
 
 
@@ -84,14 +94,3 @@ def _of_aiohttp(error: web.HTTPException) -> web.Response:
     }
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     return problem(error.status, details.get(error.status, error.reason.lower()), headers=headers)
-
-
-def _place(error: BaseException) -> list[str]:
-    """The lines of this service that the exception passed through, outermost first."""
-    trace, places = error.__traceback__, []
-    while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        if module.startswith("app."):
-            places.append(f"{module}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return places

@@ -1,0 +1,79 @@
+"""The HTTP side of mail notifications: what became of the mail of a message."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from app.http.routing import Call, get
+from app.notifications.service import History, Notifications
+
+
+class RecipientOut(BaseModel):
+    """One recipient, and what the mail server last said of it."""
+
+    address: str
+    state: Literal["pending", "accepted", "refused"]
+    code: Annotated[int | None, Field(description="of the SMTP reply; null: there was none")]
+    reply: str
+    settled_at: datetime | None
+
+
+class RecordingFateOut(BaseModel):
+    """What became of the recording after the mail."""
+
+    state: Literal["kept", "deleting", "deleted"]
+    detail: str
+
+
+class NotificationOut(BaseModel):
+    """The mail of one message."""
+
+    id: UUID
+    message_id: Annotated[UUID, Field(description="of the voicemail message; it may be gone")]
+    extension: str
+    state: Literal["queued", "sent", "failed", "cancelled"]
+    detail: str
+    attempts: int
+    created_at: datetime
+    next_try_at: Annotated[datetime | None, Field(description="null once it is settled")]
+    settled_at: datetime | None
+    mail_message_id: Annotated[str, Field(description="the Message-ID header of the mail, the same at every attempt")]
+    local_after_email: bool
+    recipients: list[RecipientOut]
+    recording: RecordingFateOut
+
+
+class NotificationRoutes:
+    """Reading the ledger; nothing here changes it."""
+
+    def __init__(self, notifications: Notifications) -> None:
+        self._notifications = notifications
+
+    @get("/v1/voicemail/message/{key}/notification", summary="Get what became of a message's mail")
+    async def show(self, call: Call) -> NotificationOut:
+        """The notification of one message."""
+        return _shown(await self._notifications.of_message(call.grant, call.path["key"]))
+
+
+def _shown(history: History) -> NotificationOut:
+    found = history.notification
+    return NotificationOut(
+        id=found.id,
+        message_id=found.message_id,
+        extension=found.extension,
+        state=found.state.value,
+        detail=found.detail,
+        attempts=found.attempts,
+        created_at=found.created_at,
+        next_try_at=found.next_try_at if found.settled_at is None else None,
+        settled_at=found.settled_at,
+        mail_message_id=found.mail_message_id,
+        local_after_email=found.local_after_email,
+        recipients=[
+            RecipientOut(address=r.address, state=r.state.value, code=r.code, reply=r.reply, settled_at=r.settled_at)
+            for r in history.recipients
+        ],
+        recording=RecordingFateOut(state=found.recording_state.value, detail=found.recording_detail),
+    )
