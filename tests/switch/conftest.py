@@ -1,0 +1,67 @@
+"""``switch``: each test that asks for it runs against the stand-in, and against a real FreeSWITCH where there is one."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from itertools import count
+
+import asyncpg
+import pytest
+from benches import DOMAIN, SwitchUnderTest
+
+FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
+
+
+@pytest.fixture(scope="session")
+async def switch_database(postgres: str, template: str, database_numbers: "count[int]") -> AsyncIterator[str]:
+    """The DSN of a database for a switch that lives as long as the run."""
+    name = f"switch_{next(database_numbers)}"
+    admin = await asyncpg.connect(postgres)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield f"{postgres.rpartition('/')[0]}/{name}"
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
+
+
+@pytest.fixture(scope="session", params=["sandbox", pytest.param("real", marks=pytest.mark.real_switch)])
+async def running_switch(
+    request: pytest.FixtureRequest, switch_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SwitchUnderTest]:
+    """A switch, started once a run."""
+    folder = tmp_path_factory.mktemp("switch")
+    if request.param == "real":
+        if not FREESWITCH:
+            pytest.skip("no FreeSWITCH here: FREESWITCH_BIN is not set and there is no `freeswitch` on PATH")
+        from real_switch import RealSwitch
+
+        real = RealSwitch(switch_database, folder)
+        await real.start()
+        try:
+            yield SwitchUnderTest("real", real, switch_database, folder, real.password)
+        finally:
+            await real.stop()
+        return
+    from app.sandbox.switch import StandInSwitch
+
+    for name in ("recordings", "directory"):
+        (folder / name).mkdir()
+    stand_in = StandInSwitch(switch_database, folder / "recordings", folder / "directory", DOMAIN)
+    await stand_in.start()
+    try:
+        bench = SwitchUnderTest("sandbox", stand_in, switch_database, folder, "ClueCon")
+        yield bench
+    finally:
+        await stand_in.stop()
+
+
+@pytest.fixture
+async def switch(running_switch: SwitchUnderTest) -> AsyncIterator[SwitchUnderTest]:
+    """The switch with nothing in it but users 101 and 102, PIN 4321."""
+    await running_switch.open()
+    try:
+        await running_switch.reset()
+        yield running_switch
+    finally:
+        await running_switch.close()
