@@ -1,8 +1,8 @@
 """Does the switch answer, has it the modules, and is its voicemail profile set as the service needs it?"""
 
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import PurePosixPath
+from xml.etree import ElementTree
 
 from app.config import Settings
 from app.doctor.database import where
@@ -83,7 +83,7 @@ def _dsn(odbc_dsn: str, ours: str | None) -> Finding:
     mine = where(ours)
     if theirs == mine:
         return ok(name, theirs)
-    if theirs.split("/")[-1] != mine.split("/")[-1]:
+    if theirs.rsplit("/", maxsplit=1)[-1] != mine.split("/")[-1]:
         return failed(
             name,
             f"the switch uses {theirs}, the service {mine}",
