@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from itertools import count
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from app.database.embedded import EmbeddedPostgres
 from app.database.migrations import migrate
 from app.database.pool import Pool, open_pool
+from app.sandbox.tables import TABLES
 
 TEMPLATE = "template_voicemail"
 
@@ -37,7 +37,7 @@ async def template(postgres: str) -> str:
     dsn = another(postgres, TEMPLATE)
     await migrate(dsn)
     connection = await asyncpg.connect(dsn)
-    await connection.execute((Path(__file__).parent / "voicemail_tables.sql").read_text())
+    await connection.execute(TABLES.read_text())
     await connection.close()
     return TEMPLATE
 

@@ -19,11 +19,11 @@ from app.messages.model import Message
 from app.messages.recorder import Recorder
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
+from app.sandbox.tables import TABLES
 
 DAY = 24 * 3600
 CUT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-TABLES = Path(__file__).parents[1] / "voicemail_tables.sql"
 
 
 class World:

@@ -1,0 +1,151 @@
+"""What mod_voicemail does with messages, whoever asks for it: store, delete, mark, and light the lamp."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import structlog
+
+from app.database.pool import UNAVAILABLE
+from app.sandbox.directory import DirectoryEntry, StaticDirectory
+from app.sandbox.events import EventSource
+from app.sandbox.tables import NewMessage, StandInTables
+
+log = structlog.get_logger(__name__)
+
+SUBCLASS = "vm::maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who leaves a message, as the phone network says."""
+
+    name: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftMessage:
+    """A message that a caller has left; ``stored`` is False where the switch could not write its row."""
+
+    extension: str
+    uuid: str
+    path: Path
+    stored: bool
+
+
+class Mailboxes:
+    """The mailboxes of one profile: the directory's users, their messages in the tables, their recordings on disk."""
+
+    def __init__(
+        self,
+        tables: StandInTables,
+        directory: StaticDirectory,
+        events: EventSource,
+        recordings: Path,
+        *,
+        domain: str,
+        profile: str,
+    ) -> None:
+        self.tables, self.directory, self.recordings = tables, directory, recordings
+        self.domain, self.profile = domain, profile
+        self._events = events
+
+    def user(self, user_id: str, domain: str) -> DirectoryEntry | None:
+        """The directory's user."""
+        return self.directory.find(user_id) if domain == self.domain else None
+
+    def folder(self, domain: str, extension: str) -> Path:
+        """Where a mailbox's recordings are."""
+        return self.recordings / domain / extension
+
+    async def store(self, message: NewMessage) -> bool:
+        """Announce a recording and write its row, in this order; whether the row was written."""
+        self._announce(message)
+        clean = replace(message, caller_name=_text(message.caller_name), caller_number=_text(message.caller_number))
+        try:
+            await self.tables.insert(clean)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            # As mod_voicemail: it does not look at what became of its INSERT.
+            log.warning("stand_in_row_lost", extension=message.username, uuid=message.uuid, error=type(error).__name__)
+            return False
+        await self.light(message.username, message.domain, "NEW")
+        return True
+
+    def message(self, extension: str, uuid: str, path: Path, caller: Caller, *, seconds: int) -> NewMessage:
+        """A message of now for a mailbox."""
+        return NewMessage(int(time.time()), extension, self.domain, uuid, caller.name, caller.number, str(path), seconds)
+
+    async def inject(self, extension: str, source: Path, caller: Caller) -> None:
+        """Put a copy of an audio file into a mailbox; one that is not there is passed over."""
+        uuid = str(uuid4())
+        path = self.folder(self.domain, extension) / f"msg_{uuid}_broadcast_{source.name}"
+        try:
+            data = await asyncio.to_thread(_copy, source, path)
+        except OSError:
+            return
+        await self.store(self.message(extension, uuid, path, caller, seconds=audio_seconds(data)))
+
+    async def delete(self, extension: str, domain: str, uuid: str | None) -> None:
+        """Delete a uuid wherever it is, or all of a mailbox, with the files."""
+        _unlink(await self.tables.delete(extension, domain, uuid))
+        await self.light(extension, domain, "DELETE")
+
+    async def purge(self, extension: str, domain: str) -> None:
+        """Delete what is flagged for it, with the files."""
+        _unlink(await self.tables.purge(extension, domain))
+        await self.light(extension, domain, "PURGE")
+
+    async def light(self, extension: str, domain: str, reason: str) -> None:
+        """Tell the phones and the listeners how many messages there are."""
+        counts = await self.tables.count(extension, domain)
+        waiting = {
+            "MWI-Messages-Waiting": "yes" if counts.new else "no",
+            "Update-Reason": reason,
+            "MWI-Message-Account": f"{extension}@{domain}",
+            "MWI-Voice-Message": f"{counts.new}/{counts.saved}",
+        }
+        if counts.new_urgent or counts.saved_urgent:
+            waiting["MWI-Voice-Message"] += f" ({counts.new_urgent}/{counts.saved_urgent})"
+        self._events.fire("MESSAGE_WAITING", waiting, source="update_mwi")
+        totals = {
+            "VM-Action": "mwi-update", "VM-User": extension, "VM-Domain": domain,
+            "VM-Total-New": str(counts.new), "VM-Total-Saved": str(counts.saved),
+            "VM-Total-New-Urgent": str(counts.new_urgent), "VM-Total-Saved-Urgent": str(counts.saved_urgent),
+        }  # fmt: skip
+        self._events.fire("CUSTOM", totals, subclass=SUBCLASS, source="update_mwi")
+
+    def _announce(self, message: NewMessage) -> None:
+        left = {
+            "VM-Action": "leave-message", "VM-User": message.username, "VM-Domain": message.domain,
+            "VM-Caller-ID-Name": message.caller_name, "VM-Caller-ID-Number": message.caller_number,
+            "VM-File-Path": message.path, "VM-Flags": "B_NORMAL", "VM-Folder": "inbox", "VM-UUID": message.uuid,
+            "VM-Message-Len": str(message.seconds), "VM-Timestamp": str(message.created_epoch),
+        }  # fmt: skip
+        self._events.fire("CUSTOM", left, subclass=SUBCLASS, source="deliver_vm")
+
+
+def audio_seconds(data: bytes) -> int:
+    """Whole seconds of 16-bit audio of 8 kHz and one channel, which is what a call records."""
+    return max(0, len(data) - 44) // 16000
+
+
+def _text(value: str) -> str:
+    """What of a text reaches the database: C ends it at its first NUL, and SIP brings bytes that are no UTF-8."""
+    return value.partition("\0")[0].encode("utf-8", "replace").decode()
+
+
+def _copy(source: Path, target: Path) -> bytes:
+    data = source.read_bytes()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return data
+
+
+def _unlink(paths: Iterable[str]) -> None:
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
