@@ -4,9 +4,8 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from types import MappingProxyType
 
 import structlog
 from aiohttp import web
@@ -94,7 +93,7 @@ class _Parts:
     routes: tuple[object, ...] = ()
     always: tuple[Run, ...] = ()
     leading: tuple[Run, ...] = ()
-    checks: Mapping[str, Check] = MappingProxyType({})
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
 async def serve(settings: Settings) -> int:
