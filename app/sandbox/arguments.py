@@ -11,16 +11,13 @@ def separate(text: str, most: int = 32) -> list[str]:
     words: list[str] = []
     rest = text.strip(" ")
     while rest:
-        if len(words) == most - 1:
-            words.append(rest)
-            break
-        word, rest = _word(rest)
+        word, rest = _word(rest, to_end=len(words) == most - 1)
         words.append(word)
         rest = rest.lstrip(" ")
     return words
 
 
-def _word(text: str) -> tuple[str, str]:
+def _word(text: str, *, to_end: bool) -> tuple[str, str]:
     out: list[str] = []
     quoted = False
     index = 0
@@ -31,7 +28,7 @@ def _word(text: str) -> tuple[str, str]:
             out.append(_ESCAPED.get(text[index], text[index]))
         elif character == "'":
             quoted = not quoted
-        elif character == " " and not quoted:
+        elif character == " " and not quoted and not to_end:
             break
         else:
             out.append(character)

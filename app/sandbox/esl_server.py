@@ -106,7 +106,9 @@ class Session:
             case "event":
                 return self._subscribe(words)
             case "nixevent":
-                self._names, self._subclasses = (set(), set()) if words[:1] == ["all"] else (self._names - {*words}, self._subclasses)
+                self._names, self._subclasses = (
+                    (set(), set()) if words[:1] == ["all"] else (self._names - {*words}, self._subclasses)
+                )
                 return "+OK events nixed"
             case "noevents":
                 self._names, self._subclasses = set(), set()

@@ -23,6 +23,7 @@ from app.sandbox.tables import StandInTables
 
 PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's well-known default
 VERSION = "FreeSWITCH Version 1.10.12-release+git~20240802T210227Z~a88d069d6f~64bit (git a88d069 2024-08-02 21:02:27Z 64bit)\n"
+READY = "FreeSWITCH (Version 1.10.12-release git a88d069 2024-08-02 21:02:27Z 64bit) is ready\n"
 MODULES = frozenset({"mod_voicemail", "mod_pgsql", "mod_sndfile", "mod_dptools", "mod_dialplan_xml", "mod_event_socket"})
 _SAMPLES = sorted((Path(__file__).parent / "recordings").glob("*.wav"))
 _LONGEST_LINE = 1 << 20
@@ -152,7 +153,8 @@ class StandInSwitch:
 
     async def _status(self, _arguments: str) -> str:
         seconds = int(time.monotonic() - self._started)
-        return f"UP 0 years, 0 days, 0 hours, {seconds // 60} minutes, {seconds % 60} seconds\n{VERSION}is ready\n"
+        up = f"{seconds // 60} minutes, {seconds % 60} seconds, 0 milliseconds, 0 microseconds"
+        return f"UP 0 years, 0 days, 0 hours, {up}\n{READY}0 session(s) since startup\n500 session(s) max\n"
 
     async def _version(self, _arguments: str) -> str:
         return VERSION
