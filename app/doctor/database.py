@@ -10,8 +10,8 @@ from app.database.pool import UNAVAILABLE, Connection, connect
 from app.doctor.report import Finding, failed, ok, skipped, warning
 
 MESSAGE_COLUMNS = {
-    "created_epoch", "read_epoch", "username", "domain", "uuid", "cid_name", "cid_number", "in_folder", "file_path", "message_len",
-    "flags", "read_flags", "forwarded_by",
+    "created_epoch", "read_epoch", "username", "domain", "uuid", "cid_name", "cid_number", "in_folder", "file_path",
+    "message_len", "flags", "read_flags", "forwarded_by",
 }  # fmt: skip
 PREFS_COLUMNS = {"username", "domain", "name_path", "greeting_path", "password"}
 
@@ -64,7 +64,10 @@ async def _schema(connection: Connection) -> Finding:
         return failed("schema", f"holds {newer[0]}", "a newer release migrated this database", "install that release")
     if missing:
         return warning(
-            "schema", f"{len(missing)} migration(s) to come, first {missing[0]}", "the next start applies them", "voicemail migrate"
+            "schema",
+            f"{len(missing)} migration(s) to come, first {missing[0]}",
+            "the next start applies them",
+            "voicemail migrate",
         )
     return ok("schema", f"version {known[-1].removesuffix('.sql')}")
 
@@ -103,7 +106,10 @@ async def _table(connection: Connection, table: str, columns: set[str], rights: 
         )
     if missing := sorted(columns - found):
         return failed(
-            table, f"lacks {', '.join(missing)}", "it is not a table of mod_voicemail 1.10", "let FreeSWITCH recreate it or upgrade"
+            table,
+            f"lacks {', '.join(missing)}",
+            "it is not a table of mod_voicemail 1.10",
+            "let FreeSWITCH recreate it or upgrade",
         )
     role = await connection.fetchval("SELECT current_user")
     lacking = [right for right in rights if not await connection.fetchval(_MAY, table, right)]
@@ -113,7 +119,7 @@ async def _table(connection: Connection, table: str, columns: set[str], rights: 
         return warning(
             table,
             f"{role} may read it, but not {', '.join(lacking)}",
-            "a PIN changed by the API, or a carbon copy to be removed after its mail, cannot be carried out in the switch's tables",
+            "a PIN changed by the API, or a carbon copy to be removed after its mail, cannot be written to the switch",
             f'GRANT {", ".join(lacking)} ON {table} TO "{role}"',
         )
     return ok(table, f"{len(found)} columns, {' and '.join(rights)} allowed")

@@ -36,7 +36,9 @@ async def check_directory(directory: Directory, switch: EventSocket, settings: S
     found = [folder]
     try:
         await directory.put(probe)
-        found.append(ok("directory probe", f"{settings.directory_path} is included by the switch: a user was written and read back"))
+        found.append(
+            ok("directory probe", f"{settings.directory_path} is included by the switch: a user was written and read back")
+        )
         found.append(await _own_mail(switch, address))
     except (SwitchRefused, SwitchUnavailable, OSError) as error:
         found.append(
@@ -69,7 +71,10 @@ def _folder(folder: Path) -> Finding:
         return failed(name, f"{folder} may not be written", "no mailbox can be written", "give it to the service's user")
     if folder.stat().st_mode & 0o007:
         return warning(
-            name, f"{folder} is open to every user of this host", "its files hold PINs", f"chmod 2750 {folder}, group of the switch"
+            name,
+            f"{folder} is open to every user of this host",
+            "its files hold PINs",
+            f"chmod 2750 {folder}, group of the switch",
         )
     return ok(name, str(folder))
 
@@ -107,7 +112,9 @@ async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
     if "failed" in rows:
         row = rows["failed"]
         return [
-            failed(name, counts, f"{row['example']}: {row['detail']}", "mend what the detail says; the service tries again by itself")
+            failed(
+                name, counts, f"{row['example']}: {row['detail']}", "mend what the detail says; the service tries again by itself"
+            )
         ]
     if "pending" in rows:
         return [warning(name, counts, "the switch does not have these yet", "start the service and the switch")]

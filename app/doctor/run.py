@@ -11,7 +11,7 @@ from app.doctor.report import Finding, Report, State, failed, ok, skipped, text,
 from app.doctor.switch import check_profile, check_switch
 from app.errors import SettingsError, SwitchUnavailable
 from app.logs import configure_logging
-from app.switch.directory import FilesDirectory
+from app.switch.directory_files import FilesDirectory
 from app.switch.esl import EventSocket
 
 Tell = Callable[[list[Finding]], bool]
@@ -45,7 +45,9 @@ async def doctor(*, as_json: bool = False, mail_to: str | None = None) -> int:
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    found = [ok("settings", f"domain {settings.domain}, time zone {settings.time_zone}, directory as {settings.directory_format}")]
+    found = [
+        ok("settings", f"domain {settings.domain}, time zone {settings.time_zone}, directory as {settings.directory_format}")
+    ]
     if settings.secret_key is None:
         found.append(
             warning(

@@ -25,8 +25,8 @@ async def check_switch(switch: EventSocket, settings: Settings) -> list[Finding]
                 name,
                 f"{place} cannot be used: {switch.error}",
                 "mailboxes stay pending and no message is announced at once",
-                "start FreeSWITCH with mod_event_socket; compare listen-ip, listen-port, password and ACL in event_socket.conf.xml "
-                "with VOICEMAIL_ESL_HOST, _PORT and _PASSWORD",
+                "start FreeSWITCH with mod_event_socket; compare listen-ip, listen-port, password and ACL in "
+                "event_socket.conf.xml with VOICEMAIL_ESL_HOST, _PORT and _PASSWORD",
             )
         ]
     version = (await switch.command(commands.version())).value

@@ -104,25 +104,27 @@ class Session:
         """What changes this session, or fires an event."""
         match verb:
             case "event":
-                return self._subscribe(words)
-            case "nixevent":
-                self._names, self._subclasses = (
-                    (set(), set()) if words[:1] == ["all"] else (self._names - {*words}, self._subclasses)
-                )
-                return "+OK events nixed"
-            case "noevents":
-                self._names, self._subclasses = set(), set()
-                return "+OK no longer listening for events"
+                reply = self._subscribe(words)
+            case "nixevent" | "noevents":
+                reply = self._unsubscribe(verb, words)
             case "filter":
                 name, _, value = rest.partition(" ")
                 self._filters.append((name, value))
-                return f"+OK filter added. [{name}]=[{value}]"
+                reply = f"+OK filter added. [{name}]=[{value}]"
             case "sendevent":
-                return self._send_event(words, headers, body)
+                reply = self._send_event(words, headers, body)
             case "linger" | "nolinger" | "log" | "nolog" | "divert_events" | "myevents":
-                return "+OK"
+                reply = "+OK"
             case _:
-                return "-ERR command not found"
+                reply = "-ERR command not found"
+        return reply
+
+    def _unsubscribe(self, verb: str, words: list[str]) -> str:
+        if verb == "noevents" or words[:1] == ["all"]:
+            self._names, self._subclasses = set(), set()
+        else:
+            self._names -= {*words}
+        return "+OK events nixed" if verb == "nixevent" else "+OK no longer listening for events"
 
     def _subscribe(self, words: list[str]) -> str:
         kind = words[0] if words[:1] and words[0] in ("plain", "xml", "json") else "plain"

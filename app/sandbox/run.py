@@ -1,7 +1,7 @@
 """``voicemail sandbox``: the whole service on this machine alone, and one call to show that it works.
 
-Embedded PostgreSQL, the stand-in switch, the mail catcher and the service itself share one process and one folder, which a second start
-finds again. Nothing here is for production.
+Embedded PostgreSQL, the stand-in switch, the mail catcher and the service itself share one process and one folder, which a
+second start finds again. Nothing here is for production.
 """
 
 import asyncio
@@ -152,6 +152,7 @@ def _show_mail(mail: CaughtMail) -> None:
 
 def _curl_lines(running: Sandbox, folder: Path) -> None:
     url, authorization = running.url, '-H "Authorization: Bearer $TOKEN"'
+    new = '{"extension":"103","password":"2580","enabled":true,"mail_to":"ops@example.com"}'
     json_body = "-H 'Content-Type: application/json' -d"
     _say(f"""
 token:     {running.token}
@@ -161,7 +162,7 @@ the log:   {folder / "voicemail.log"}
 TOKEN={running.token}
 curl {authorization} '{url}/v1/voicemail?limit=10&offset=0'
 curl {authorization} {url}/v1/voicemail/101
-curl {authorization} {json_body} '{{"extension":"103","password":"2580","enabled":true,"mail_to":"ops@example.com"}}' {url}/v1/voicemail
+curl {authorization} {json_body} '{new}' {url}/v1/voicemail
 curl {authorization} -X PUT {json_body} '{{"password":"1357","enabled":true}}' {url}/v1/voicemail/103
 curl {authorization} -X DELETE {url}/v1/voicemail/103
 curl {authorization} '{url}/v1/voicemail/message?extension=101'
