@@ -59,6 +59,11 @@ class Mailboxes:
         """The directory's user."""
         return self.directory.find(user_id) if domain == self.domain else None
 
+    def keeps(self, extension: str) -> bool:
+        """Whether a message is stored at all: otherwise mod_voicemail mails it by itself, and keeps neither row nor file."""
+        user = self.directory.find(extension)
+        return user is not None and user.params.get("vm-keep-local-after-email", "true") != "false"
+
     def folder(self, domain: str, extension: str) -> Path:
         """Where a mailbox's recordings are."""
         return self.recordings / domain / extension
@@ -82,6 +87,8 @@ class Mailboxes:
 
     async def inject(self, extension: str, source: Path, caller: Caller) -> None:
         """Put a copy of an audio file into a mailbox; one that is not there is passed over."""
+        if not self.keeps(extension):
+            return
         uuid = str(uuid4())
         path = self.folder(self.domain, extension) / f"msg_{uuid}_broadcast_{source.name}"
         try:

@@ -119,8 +119,7 @@ class StandInSwitch:
         data = (recording or _SAMPLES[0]).read_bytes()
         await _record(path, data, talking)
         uuid = str(uuid4())  # the call's: it is not the one in the file's name
-        if user.params.get("vm-keep-local-after-email", "true") == "false":
-            # mod_voicemail then mails by itself, and keeps neither a row nor the file.
+        if not self._mailboxes.keeps(extension):
             path.unlink()
             return LeftMessage(extension, uuid, path, stored=False)
         caller = Caller(caller_name, caller_number)

@@ -47,7 +47,8 @@ async def running_switch(
 
     for name in ("recordings", "directory"):
         (folder / name).mkdir()
-    stand_in = StandInSwitch(switch_database, folder / "recordings", folder / "directory", DOMAIN)
+    # As in the lab: a PIN set by phone is the only one.
+    stand_in = StandInSwitch(switch_database, folder / "recordings", folder / "directory", DOMAIN, db_password_override=True)
     await stand_in.start()
     try:
         bench = SwitchUnderTest("sandbox", stand_in, switch_database, folder, "ClueCon")
