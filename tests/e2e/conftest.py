@@ -1,16 +1,51 @@
-"""A PBX for every end-to-end test."""
+"""A PBX for every end-to-end test: with the stand-in switch, and with a real FreeSWITCH where there is one."""
 
+import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pbx import Site
+from pbx import DOMAIN, Site, Switch
+from real_switch import RealSwitch
+
+from app.sandbox.switch import StandInSwitch
+
+FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
+
+
+@pytest.fixture(params=["sandbox", pytest.param("real", marks=pytest.mark.real_switch)])
+def switch(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Switch:
+    """The switch of a site, not started."""
+    if request.param == "real":
+        if not FREESWITCH:
+            pytest.skip("no FreeSWITCH here: FREESWITCH_BIN is not set and there is no `freeswitch` on PATH")
+        return RealSwitch(database, tmp_path)
+    return stand_in(database, tmp_path)
+
+
+def stand_in(database: str, folder: Path) -> StandInSwitch:
+    """The stand-in."""
+    for name in ("recordings", "directory"):
+        (folder / name).mkdir()
+    return StandInSwitch(database, folder / "recordings", folder / "directory", DOMAIN)
 
 
 @pytest.fixture
-async def site(database: str, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(database: str, tmp_path: Path, switch: Switch) -> AsyncIterator[Site]:
     """A PBX that runs."""
-    site = Site(database, tmp_path)
+    site = Site(database, tmp_path, switch)
+    try:
+        await site.open()
+        yield site
+    finally:
+        await site.close()
+
+
+@pytest.fixture
+async def stand_in_site(database: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A PBX with the stand-in, for what no real call can be made to do."""
+    site = Site(database, tmp_path, stand_in(database, tmp_path))
     try:
         await site.open()
         yield site

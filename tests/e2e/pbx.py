@@ -3,14 +3,14 @@
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
 
 from app.config import Settings, load_settings
 from app.sandbox.mail import MailCatcher
-from app.sandbox.switch import StandInSwitch
+from app.sandbox.mailboxes import LeftMessage
 from app.service import open_service
 
 DOMAIN = "lab.local"
@@ -18,14 +18,31 @@ TOKEN = "a-token-of-the-end-to-end-tests"
 PATIENCE = 15.0  # seconds for anything that happens by itself
 
 
+class Switch(Protocol):
+    """What the stand-in and a real FreeSWITCH have in common."""
+
+    port: int
+    password: str
+    recordings: Path
+    directory: Path
+
+    async def start(self) -> None:
+        """Start it, also again."""
+
+    async def stop(self) -> None:
+        """Stop it."""
+
+    async def leave_message(
+        self, extension: str, *, caller_name: str = ..., caller_number: str = ..., talking: float = ...
+    ) -> LeftMessage:
+        """Do what a caller does. Raises ``LookupError`` where the caller is turned away."""
+
+
 class Site:
     """One PBX with its service, for as long as ``async with`` lasts."""
 
-    def __init__(self, dsn: str, folder: Path) -> None:
-        self.dsn, self.folder = dsn, folder
-        for name in ("recordings", "directory"):
-            (folder / name).mkdir()
-        self.switch = StandInSwitch(dsn, folder / "recordings", folder / "directory", DOMAIN)
+    def __init__(self, dsn: str, folder: Path, switch: Switch) -> None:
+        self.dsn, self.folder, self.switch = dsn, folder, switch
         self.mail = MailCatcher()
         self.client: aiohttp.ClientSession
         self._stack = AsyncExitStack()
@@ -49,7 +66,8 @@ class Site:
         return load_settings(
             **{
                 "database_url": self.dsn, "data_dir": self.folder, "http_port": 0, "api_token": TOKEN, "domain": DOMAIN,
-                "time_zone": "Asia/Ho_Chi_Minh", "esl_port": self.switch.port, "directory_path": self.switch.directory,
+                "time_zone": "Asia/Ho_Chi_Minh", "esl_port": self.switch.port, "esl_password": self.switch.password,
+                "directory_path": self.switch.directory,
                 "recordings_path": self.switch.recordings, "smtp_host": "127.0.0.1", "smtp_port": self.mail.port,
                 "mail_from": f"voicemail@{DOMAIN}", **changed,
             }

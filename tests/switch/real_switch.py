@@ -8,11 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import asyncpg
+from benches import write_tone
 from plain_client import PlainClient
 
+from app.sandbox.mailboxes import LeftMessage
 from app.sandbox.prompts import write_prompts
 
 CONFIGURATION = Path(__file__).parents[2] / "freeswitch_conf"
+NEWEST = "SELECT uuid, file_path FROM voicemail_msgs WHERE username = $1 ORDER BY created_epoch DESC, ctid DESC"
 STARTS = 60.0  # seconds; the first start of all creates a dozen SQLite files
 STOPS = 20.0
 
@@ -37,7 +41,7 @@ class RealSwitch:
         self.password = "a-password-of-the-tests"
         self.log = folder / "log" / "freeswitch.log"
         self.port, self.sip_port = free_ports(2)
-        self._folder, self._configuration = folder, configuration
+        self._dsn, self._folder, self._configuration = dsn, folder, configuration
         database = urlsplit(dsn)
         self._environment = (
             os.environ
@@ -93,6 +97,36 @@ class RealSwitch:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    async def leave_message(
+        self, extension: str, *, caller_name: str = "Alice", caller_number: str = "0891234567", talking: float = 1.0
+    ) -> LeftMessage:
+        """Call a mailbox and talk. Raises ``LookupError`` where the caller is turned away."""
+        # The first second goes by under the beep.
+        path = write_tone(self._folder / "caller.wav", talking + 1.3)
+        variables = (
+            "skip_greeting=true,skip_instructions=true,"
+            f"effective_caller_id_name='{caller_name}',effective_caller_id_number='{caller_number}'"
+        )
+        database = await asyncpg.connect(self._dsn)
+        known = await database.fetchval("SELECT count(*) FROM voicemail_msgs WHERE username = $1", extension)
+        try:
+            async with await PlainClient.connect(self.port, self.password) as client:
+                call = await client.api(
+                    f"originate {{{variables}}}loopback/app=playback:{path} '&voicemail(default lab.local {extension})'"
+                )
+                assert call.startswith("+OK "), call
+                while await client.api(f"uuid_exists {call.removeprefix('+OK ').strip()}") == "true":
+                    await asyncio.sleep(0.05)
+            # The row is written after the call has ended.
+            for _ in range(20):
+                rows = await database.fetch(NEWEST, extension)
+                if len(rows) > known:
+                    return LeftMessage(extension, rows[0]["uuid"], Path(rows[0]["file_path"]), stored=True)
+                await asyncio.sleep(0.1)
+            raise LookupError(f"the switch takes no messages for {extension}")
+        finally:
+            await database.close()
 
     async def _ready(self) -> bool:
         try:

@@ -3,6 +3,8 @@
 import pytest
 from benches import DOMAIN, MAIL_TO, SwitchUnderTest
 
+from app.switch.directory_xml import escape
+
 
 async def test_a_user_is_known_only_after_a_reload(switch: SwitchUnderTest) -> None:
     switch.write_user("103")
@@ -109,11 +111,9 @@ async def test_a_fragment_is_included_and_one_that_is_missing_is_nothing(switch:
 
 
 @pytest.mark.parametrize(
-    "value", ["a & b", "<x>", "'single' \"double\"", "Nguyễn 🎉", "100%", "a;b|c", "back\\slash", "${domain}"]
+    "value", ["a & b", "<x>", "'single' \"double\"", "Nguyễn 🎉", "100%", "a;b|c", "back\\slash", "${domain}", "$${domain}"]
 )
 async def test_values_that_are_escaped_come_back_as_they_were(switch: SwitchUnderTest, value: str) -> None:
-    from app.switch.directory_xml import escape
-
     switch.write_file(
         "103.xml", '<user id="103">', "<params>", f'<param name="vm-password" value="{escape(value)}"/>', "</params>", "</user>"
     )
