@@ -168,7 +168,8 @@ async def test_ten_thousand_messages_from_before_the_first_start_are_listed_and_
     await connection.execute("DROP SCHEMA voicemail CASCADE")
     await connection.execute(
         """
-        INSERT INTO voicemail_msgs SELECT floor(extract(epoch FROM now()))::int - 60 - n, 0, '101', $1, 'old-' || n, 'Old', '1', 'inbox',
+        INSERT INTO voicemail_msgs
+        SELECT floor(extract(epoch FROM now()))::int - 60 - n, 0, '101', $1, 'old-' || n, 'Old', '1', 'inbox',
             '/gone/msg_' || n || '.wav', 5, '', 'B_NORMAL', '' FROM generate_series(1, 10000) AS n
         """,
         DOMAIN,
