@@ -28,7 +28,7 @@ from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
 from app.mailboxes.upkeep import DirectoryUpkeep
 from app.mailboxes.waiting import Outcomes
-from app.messages.encoding import prepare_switch_connection
+from app.messages.encoding import prepare_switch_connection, reset_switch_connection
 from app.messages.indexes import Indexes
 from app.messages.intake import Intake
 from app.messages.recorder import Recorder
@@ -161,7 +161,11 @@ async def _open_ground(settings: Settings, stack: AsyncExitStack) -> _Ground:
     pool = await open_pool(dsn, size=_OWN_CONNECTIONS, application_name="service")
     stack.push_async_callback(close_pool, pool)
     switch_pool = await open_pool(
-        switch_dsn, size=_SWITCH_CONNECTIONS, application_name="messages", prepare=prepare_switch_connection
+        switch_dsn,
+        size=_SWITCH_CONNECTIONS,
+        application_name="messages",
+        prepare=prepare_switch_connection,
+        reset=reset_switch_connection,
     )
     stack.push_async_callback(close_pool, switch_pool)
     switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())

@@ -7,6 +7,7 @@ from itertools import count
 
 import asyncpg
 import pytest
+from databases import another
 
 from app.database.embedded import EmbeddedPostgres
 from app.database.migrations import migrate
@@ -14,11 +15,6 @@ from app.database.pool import Pool, open_pool
 from app.sandbox.tables import TABLES
 
 TEMPLATE = "template_voicemail"
-
-
-def another(dsn: str, database: str) -> str:
-    """The DSN of another database on the same server."""
-    return f"{dsn.rpartition('/')[0]}/{database}"
 
 
 @pytest.fixture(scope="session")

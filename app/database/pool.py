@@ -11,6 +11,7 @@ import asyncpg
 # asyncpg ships no types: for mypy these are ``Any``, for a reader they say what is wanted.
 Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
+Prepare: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 CONNECT_TIMEOUT = 10.0  # seconds
 _CLOSE = 1.5  # seconds
@@ -51,11 +52,11 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 async def open_pool(
-    dsn: str, *, size: int = 10, application_name: str, prepare: Callable[[Connection], Awaitable[None]] | None = None
+    dsn: str, *, size: int = 10, application_name: str, prepare: Prepare | None = None, reset: Prepare | None = None
 ) -> Pool:
     """A pool of at most ``size`` connections, made when they are needed. The database may be away; then its users raise.
 
-    ``prepare`` is called for each new connection.
+    ``prepare`` is called for each new connection; ``reset`` for each that was given back, in place of asyncpg's own reset.
     """
     return await asyncpg.create_pool(
         dsn,
@@ -67,6 +68,7 @@ async def open_pool(
         command_timeout=COMMAND_TIMEOUT,
         server_settings=server_settings(application_name),
         init=prepare,
+        reset=reset,
     )
 
 

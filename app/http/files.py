@@ -34,7 +34,7 @@ def disposition(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}"
 
 
-async def stream(request: web.Request, path: Path, *, name: str | None = None) -> web.StreamResponse:
+def stream(path: Path, *, name: str | None = None) -> web.StreamResponse:
     """The file as a download, whole or the range that was asked for. Raises ``NotFound`` where there is no such regular file.
 
     ``path`` was checked to lie in its folder, so a link in its place is no longer what was checked.
@@ -55,5 +55,4 @@ async def stream(request: web.Request, path: Path, *, name: str | None = None) -
         headers={"Content-Disposition": disposition(name or path.name), "Cache-Control": "private, no-store"},
     )
     response.content_type = content_type(path)
-    await response.prepare(request)
     return response

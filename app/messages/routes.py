@@ -81,4 +81,4 @@ class MessageRoutes:
     async def download(self, call: Call) -> web.StreamResponse:
         """The recording, as the switch made it."""
         message = await self._messages.find(call.grant, call.path["key"])
-        return await stream(call.request, self._messages.audio(message))
+        return stream(self._messages.audio(message))
