@@ -4,10 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 
 import asyncpg
 import pytest
 from databases import another
+from pbx import Site, stand_in
 
 from app.database.embedded import EmbeddedPostgres
 from app.database.migrations import migrate
@@ -76,3 +78,14 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+async def stand_in_site(database: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A PBX with the stand-in, for what no real call can be made to do."""
+    site = Site(database, tmp_path, stand_in(database, tmp_path))
+    try:
+        await site.open()
+        yield site
+    finally:
+        await site.close()

@@ -48,6 +48,15 @@ Zone = Annotated[
 ]
 
 
+def _without_defaults(schema: JsonDict) -> None:
+    """What is left out of a change stays as it is: no default is sent in its place."""
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    for field in properties.values():
+        assert isinstance(field, dict)
+        field.pop("default", None)
+
+
 class DirectoryOut(BaseModel):
     """Whether the switch has the mailbox as it stands here."""
 
@@ -89,7 +98,7 @@ class MailboxChangeIn(BaseModel):
     What was read with GET may be sent back: ``id`` and ``extension`` must then be the mailbox's own, ``directory`` is ignored.
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=_without_defaults)
 
     password: Pin
     enabled: bool

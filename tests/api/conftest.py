@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 from databases import another
-from pbx import DOMAIN, Site
-
-from app.sandbox.switch import StandInSwitch
+from pbx import Site, stand_in
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +16,8 @@ async def api(postgres: str, template: str, tmp_path_factory: pytest.TempPathFac
     await admin.execute(f"CREATE DATABASE test_api TEMPLATE {template}")
     await admin.close()
     folder = tmp_path_factory.mktemp("api")
-    for name in ("recordings", "directory"):
-        (folder / name).mkdir()
     dsn = another(postgres, "test_api")
-    site = Site(dsn, folder, StandInSwitch(dsn, folder / "recordings", folder / "directory", DOMAIN))
+    site = Site(dsn, folder, stand_in(dsn, folder))
     await site.open()
     yield site
     await site.close()

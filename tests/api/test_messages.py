@@ -9,11 +9,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from databases import another
-from pbx import DOMAIN, Site
+from pbx import DOMAIN, Site, stand_in
 from switch_rows import insert, switch_row
 
 from app.database.pool import Pool, open_pool
-from app.sandbox.switch import StandInSwitch
 
 FIXED = ["id", "created_at", "caller_id_name", "caller_id_number", "duration", "extension", "download_url"]
 SAMPLE = next((Path(__file__).parents[2] / "app/sandbox/recordings").glob("*.wav"))
@@ -186,9 +185,7 @@ async def test_bytes_that_are_no_utf8_are_served(database: str, postgres: str, t
     await admin.execute("CREATE DATABASE test_api_bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
     await admin.close()
     dsn = another(postgres, "test_api_bytes")
-    for name in ("recordings", "directory"):
-        (tmp_path / name).mkdir()
-    site = Site(database, tmp_path, StandInSwitch(dsn, tmp_path / "recordings", tmp_path / "directory", DOMAIN))
+    site = Site(database, tmp_path, stand_in(dsn, tmp_path))
     await site.open(switch_database_url=dsn)
     try:
         connection = await asyncpg.connect(dsn)

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pbx import DOMAIN, Site, Switch
+from pbx import Site, Switch, stand_in
 from real_switch import RealSwitch
-
-from app.sandbox.switch import StandInSwitch
 
 FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
 
@@ -24,28 +22,10 @@ def switch(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Swi
     return stand_in(database, tmp_path)
 
 
-def stand_in(database: str, folder: Path) -> StandInSwitch:
-    """The stand-in."""
-    for name in ("recordings", "directory"):
-        (folder / name).mkdir()
-    return StandInSwitch(database, folder / "recordings", folder / "directory", DOMAIN)
-
-
 @pytest.fixture
 async def site(database: str, tmp_path: Path, switch: Switch) -> AsyncIterator[Site]:
     """A PBX that runs."""
     site = Site(database, tmp_path, switch)
-    try:
-        await site.open()
-        yield site
-    finally:
-        await site.close()
-
-
-@pytest.fixture
-async def stand_in_site(database: str, tmp_path: Path) -> AsyncIterator[Site]:
-    """A PBX with the stand-in, for what no real call can be made to do."""
-    site = Site(database, tmp_path, stand_in(database, tmp_path))
     try:
         await site.open()
         yield site

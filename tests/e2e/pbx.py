@@ -11,6 +11,7 @@ import pytest
 from app.config import Settings, load_settings
 from app.sandbox.mail import MailCatcher
 from app.sandbox.mailboxes import LeftMessage
+from app.sandbox.switch import StandInSwitch
 from app.service import open_service
 
 DOMAIN = "lab.local"
@@ -101,3 +102,10 @@ class Site:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             pytest.fail(f"{path} never had {wanted}; it was {found}")
+
+
+def stand_in(database: str, folder: Path) -> StandInSwitch:
+    """The stand-in, not started, with folders of its own."""
+    for name in ("recordings", "directory"):
+        (folder / name).mkdir()
+    return StandInSwitch(database, folder / "recordings", folder / "directory", DOMAIN)
