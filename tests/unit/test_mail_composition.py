@@ -1,0 +1,186 @@
+"""A mail says what a reader needs, holds the recording bit for bit, and no caller can bend it."""
+
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import default
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.notifications.compose import Audio, Composer, Letter
+from app.notifications.wording import ascii_address, caller, clock
+
+SAMPLE = next((Path(__file__).parents[2] / "app/sandbox/recordings").glob("*.wav")).read_bytes()
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+HEADERS = {
+    "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress", "MIME-Version", "Content-Type",
+}  # fmt: skip
+
+
+def letter(**fields: Any) -> Letter:
+    """What a mail says, with these fields otherwise."""
+    usual: dict[str, Any] = {
+        "message_id": "<0c9b@lab.local>",
+        "recipients": ["tech@example.com"],
+        "caller_name": "Alice",
+        "caller_number": "0891234567",
+        "created_epoch": 1_630_037_624,
+        "duration": 78,
+        "mailbox": MailboxAddress(Extension("101"), Domain("lab.local")),
+        "description": "For Tech",
+        "zone": ZoneInfo("Asia/Ho_Chi_Minh"),
+        "deleted_afterwards": False,
+    }
+    return Letter(**usual | fields)
+
+
+def composed(audio: Audio | None = None, **fields: Any) -> tuple[bytes, EmailMessage]:
+    """A mail as bytes, and as a mail reader sees it."""
+    mail = Composer(sender="voicemail@lab.local").compose(letter(**fields), audio or Audio("msg_1.wav", SAMPLE), now=NOW)
+    parsed = BytesParser(policy=default).parsebytes(mail)
+    assert isinstance(parsed, EmailMessage)
+    return mail, parsed
+
+
+def text_of(mail: EmailMessage, kind: str) -> str:
+    """The text or the HTML of a mail."""
+    body = mail.get_body((kind,))
+    assert body is not None
+    return str(body.get_content())
+
+
+def test_it_says_who_called_when_for_whom_and_how_long() -> None:
+    _, mail = composed()
+
+    assert mail["Subject"] == "Voicemail from Alice (0891234567), 1:18"
+    assert mail["From"] == "Voicemail <voicemail@lab.local>"
+    assert mail["To"] == "tech@example.com"
+    assert mail["Message-ID"] == "<0c9b@lab.local>"
+    assert mail["Date"].datetime == NOW
+    assert mail["Auto-Submitted"] == "auto-generated"
+    for kind in ("plain", "html"):
+        text = text_of(mail, kind)
+        for fact in ("Alice", "0891234567", "27 August 2021", "11:13:44", "UTC+07:00", "1:18", "101@lab.local", "For Tech"):
+            assert fact in text, (kind, fact)
+
+
+def test_the_recording_is_attached_bit_for_bit() -> None:
+    _, mail = composed()
+
+    (attachment,) = mail.iter_attachments()
+
+    assert attachment.get_content_type() == "audio/wav"
+    assert attachment.get_filename() == "voicemail-101-20210827-111344.wav"
+    assert attachment.get_content() == SAMPLE
+
+
+def test_a_reader_is_told_where_the_mail_will_be_the_only_copy() -> None:
+    _, kept = composed()
+    _, removed = composed(deleted_afterwards=True)
+
+    assert "stays in the mailbox" in text_of(kept, "plain")
+    assert "removed from the mailbox" in text_of(removed, "plain")
+    assert "removed from the mailbox" in text_of(removed, "html")
+
+
+def test_without_a_recording_the_mail_says_why() -> None:
+    _, mail = composed(Audio("msg_1.wav", None, "The recording is not attached: it is too large to be mailed (30.0 MB)."))
+
+    assert list(mail.iter_attachments()) == []
+    assert "too large to be mailed" in text_of(mail, "plain")
+
+
+def test_several_recipients_stand_in_one_header() -> None:
+    addresses = [f"person{number}@a-rather-long-domain-name.example.com" for number in range(20)]
+
+    raw, mail = composed(recipients=addresses)
+
+    assert [str(address.addr_spec) for address in mail["To"].addresses] == addresses
+    assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+
+
+HOSTILE = [
+    "x %0AVM-User: 102", "a\r\nBcc: everyone@example.com", "a\nb\n\nbody", "\0", "=?utf-8?q?Bcc=3A?= x", '"quoted" <boss@example.com>',
+    "</td><script>alert(1)</script>", "${hostname} $$ $note", "🎉" * 255, "\u202egnp.exe\u2066x", "\ud800", "--=_boundary", "\u2028x\u2029",
+    "n" * 100_000, "\x1b]0;title\x07", "é" * 60, ".", "\r\n.\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("field", ["caller_name", "caller_number", "description"])
+def test_no_text_bends_the_mail(field: str, text: str) -> None:
+    raw, mail = composed(**{field: text})
+
+    assert set(mail.keys()) == HEADERS
+    assert mail["To"] == "tech@example.com"
+    assert len(mail["Subject"]) < 200
+    assert "\n" not in mail["Subject"]
+    assert "\u202e" not in mail["Subject"] + text_of(mail, "plain") + text_of(mail, "html")
+    assert "<script>" not in text_of(mail, "html")
+    (attachment,) = mail.iter_attachments()
+    assert attachment.get_content() == SAMPLE
+    assert raw.isascii()
+    assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+    assert raw.replace(b"\r\n", b"").count(b"\n") == raw.replace(b"\r\n", b"").count(b"\r") == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.text(max_size=300), number=st.text(max_size=60), description=st.text(max_size=300))
+def test_any_text_makes_a_mail_that_reads_back(name: str, number: str, description: str) -> None:
+    raw, mail = composed(Audio("m.wav", b"RIFF"), caller_name=name, caller_number=number, description=description)
+
+    assert set(mail.keys()) == HEADERS
+    assert mail["Subject"].startswith("Voicemail from ")
+    assert str(mail["Subject"]) == f"Voicemail from {caller(name, number)}, 1:18"
+    (attachment,) = mail.iter_attachments()
+    assert attachment.get_content() == b"RIFF"
+    assert raw.isascii()
+
+
+@settings(max_examples=50, deadline=None)
+@given(content=st.binary(max_size=5000))
+def test_any_recording_arrives_bit_for_bit(content: bytes) -> None:
+    _, mail = composed(Audio("m.wav", content))
+
+    (attachment,) = mail.iter_attachments()
+    assert attachment.get_content() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "shown"),
+    [
+        ("Alice", "089", "Alice (089)"), ("", "089", "089"), ("089", "089", "089"), ("anonymous", "anonymous", "an unknown caller"),
+        ("", "", "an unknown caller"), ("Alice", "", "Alice"), ("unknown", "089", "089"), (" A  b ", "1", "A b (1)"),
+    ],
+)  # fmt: skip
+def test_who_called_in_words(name: str, number: str, shown: str) -> None:
+    assert caller(name, number) == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (7, "0:07"), (78, "1:18"), (3723, "1:02:03"), (-1, "0:00")])
+def test_how_long_in_words(seconds: int, shown: str) -> None:
+    assert clock(seconds) == shown
+
+
+@pytest.mark.parametrize("epoch", [-(2**31), 0, 2**31 - 1, 2**62])
+def test_any_time_makes_a_mail(epoch: int) -> None:
+    _, mail = composed(created_epoch=epoch)
+
+    assert "UTC" in text_of(mail, "plain")
+
+
+@pytest.mark.parametrize(
+    "address", ["a@b.example\r\nRCPT TO:<x@y>", "a b@c.example", "<a@b.example>", "a@b@c", "", "@", "a@", "a\0@b.example"]
+)
+def test_what_is_no_address_is_never_sent_to(address: str) -> None:
+    assert ascii_address(address) is None
+
+
+def test_an_international_domain_goes_out_in_ascii() -> None:
+    assert ascii_address("a@bücher.example") == "a@xn--bcher-kva.example"
