@@ -1,5 +1,6 @@
-"""Two indexes on the switch's table that make a page of messages cheap: put there, and put back after mod_voicemail recreated it.
+"""Indexes on the switch's table that make a page of messages cheap, and the question who else has a recording.
 
+They are put there, and put back after mod_voicemail recreated its table.
 They are not unique and constrain nothing, so the switch can neither fail on them nor notice them.
 """
 
@@ -15,6 +16,7 @@ log = structlog.get_logger(__name__)
 INDEXES = {
     "voicemail_msgs_api_mailbox": "(username, domain, created_epoch DESC NULLS LAST, uuid) INCLUDE (flags)",
     "voicemail_msgs_api_domain": "(domain, created_epoch DESC NULLS LAST, uuid) INCLUDE (flags)",
+    "voicemail_msgs_api_file": "(file_path)",
 }
 THERE = """
 SELECT c.relname, i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)

@@ -43,6 +43,7 @@ SELECT {_COLUMNS} FROM voicemail_msgs
 WHERE coalesce(uuid, '') = '' AND (username = $1 OR ($1 = '' AND username IS NULL))
 """  # noqa: S608
 
+# Never from what this service has recorded: a row it has not met yet counts too.
 SAME_FILE = "SELECT count(*) FROM voicemail_msgs WHERE file_path = $1"
 DELETE_ROW = """
 DELETE FROM voicemail_msgs
@@ -115,7 +116,7 @@ async def with_key(connection: Connection, key: bytes, *, uuid: str, username: s
 
 
 async def count_with_file(connection: Connection, file_path: str) -> int:
-    """How many rows name this recording. Reads the whole table."""
+    """How many rows name this recording, by the service's own index (indexes.py)."""
     with _table():
         return int(await connection.fetchval(SAME_FILE, file_path))
 

@@ -83,9 +83,6 @@ POSTPONE_DELETING = """
 UPDATE voicemail.notification SET recording_detail = $2, recording_next_at = now() + $3::interval
 WHERE id = $1 AND recording_state = 'deleting'
 """
-SHARED_RECORDING = """
-SELECT EXISTS (SELECT FROM voicemail.message WHERE recording = $1 AND id <> $2)
-"""
 
 # By the partial indexes notification_due and notification_deleting.
 DUE = """
@@ -183,11 +180,6 @@ async def end_deleting(connection: Connection, notification_id: UUID, state: Rec
 async def postpone_deleting(connection: Connection, notification_id: UUID, detail: str, delay: float) -> None:
     """Try to delete the recording again in ``delay`` seconds."""
     await connection.execute(POSTPONE_DELETING, notification_id, detail, timedelta(seconds=delay))
-
-
-async def shared_recording(connection: Connection, source: Source, message_id: UUID) -> bool:
-    """Whether another message ever seen names the same file."""
-    return source.recording is not None and bool(await connection.fetchval(SHARED_RECORDING, source.recording, message_id))
 
 
 async def due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:

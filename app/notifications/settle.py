@@ -47,7 +47,6 @@ class Target:
 
     address: MailboxAddress
     row: MessageRow
-    message_id: UUID
     shares_file: bool  # another message names the same file
 
 
@@ -132,13 +131,10 @@ class Settler:
             raise Kept("the message is in another mailbox")
         if row.flags == "save" or row.read_epoch > 0:
             raise Kept("somebody listened to it or saved it on the phone")
-        async with self._pool.acquire() as connection:
-            shares = await ledger.shared_recording(connection, source, notification.message_id)
-        if shares:
-            async with self._switch_pool.acquire() as connection:
-                shares = await rows.count_with_file(connection, row.file_path) > 1
+        async with self._switch_pool.acquire() as connection:
+            shares = await rows.count_with_file(connection, row.file_path) > 1
         address = MailboxAddress(Extension(notification.extension), Domain(notification.domain))
-        return Target(address, row, notification.message_id, shares)
+        return Target(address, row, shares)
 
     async def _command_for(self, target: Target) -> Command | None:
         """The command that deletes this message and no other; None where there is none.

@@ -1,0 +1,383 @@
+"""What becomes of a mail and of its recording, whatever the mail server, the mailbox and the phone do meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from desk import Desk
+from pbx import stand_in
+from switch_rows import insert, switch_row
+
+from app.database.pool import Pool
+from app.mailboxes import store as mailboxes
+from app.notifications.model import NotificationState, RecipientState, RecordingState, Retries
+from app.sandbox.mail import MailCatcher
+from app.sandbox.switch import StandInSwitch
+from app.switch.esl import EventSocket
+
+SENT, FAILED, CANCELLED = NotificationState.SENT, NotificationState.FAILED, NotificationState.CANCELLED
+KEPT, DELETED = RecordingState.KEPT, RecordingState.DELETED
+
+
+@pytest.fixture
+async def mail() -> AsyncIterator[MailCatcher]:
+    catcher = MailCatcher()
+    await catcher.start()
+    yield catcher
+    await catcher.stop()
+
+
+@pytest.fixture
+async def switch(database: str, tmp_path: Path) -> AsyncIterator[StandInSwitch]:
+    switch = stand_in(database, tmp_path)
+    for extension in ("101", "102"):
+        (switch.directory / f"{extension}.xml").write_text(f'<include><user id="{extension}"/></include>')
+    await switch.start()
+    yield switch
+    await switch.stop()
+
+
+@pytest.fixture
+async def desk(database: str, pool: Pool, switch: StandInSwitch, mail: MailCatcher) -> AsyncIterator[Desk]:
+    socket = EventSocket("127.0.0.1", switch.port, switch.password)
+    socket.start()
+    assert await socket.wait_connected(5)
+    desk = Desk(database, pool, switch.recordings, mail.port, socket)
+    await desk.begin()
+    yield desk
+    await desk.close()
+    await socket.close()
+
+
+async def rows(pool: Pool) -> int:
+    """How many messages the switch has."""
+    return int(await pool.fetchval("SELECT count(*) FROM voicemail_msgs"))
+
+
+async def change(desk: Desk, mailbox: UUID, column: str, value: Any) -> None:
+    """Change a mailbox as the API would."""
+    await desk.pool.execute(f"UPDATE voicemail.mailbox SET {column} = $2 WHERE id = $1", mailbox, value)
+
+
+async def test_a_mail_that_was_accepted_is_sent_once_and_its_recording_removed(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave(b"RIFFdata")
+
+    await desk.work()
+
+    found, recipients = await desk.look(notification)
+    assert (found.state, found.recording_state, found.attempts) == (SENT, DELETED, 1)
+    assert [(recipient.state, recipient.code) for recipient in recipients] == [(RecipientState.ACCEPTED, 250)]
+    assert len(mail.messages) == 1
+    assert not path.exists()
+    assert await rows(desk.pool) == 0
+    for _ in range(3):
+        await desk.mailer.deliver(str(notification))
+        await desk.settler.settle(str(notification))
+    assert len(mail.messages) == 1
+
+
+async def test_a_mailbox_that_keeps_its_recordings_keeps_them(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox(local_after_email=True)
+    path, notification = await desk.leave()
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert path.exists()
+    assert await rows(desk.pool) == 1
+
+
+async def test_a_greylisting_server_is_tried_again_and_gets_the_same_message_id(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox(mail_to=("tech@example.com", "sales@example.com"))
+    mail.refuse("sales@example.com", "451 4.7.1 greylisted")
+    path, notification = await desk.leave()
+    await desk.mailer.deliver(str(notification))
+    found, recipients = await desk.look(notification)
+    assert found.state is NotificationState.QUEUED
+    assert {recipient.address: recipient.state for recipient in recipients} == {
+        "tech@example.com": RecipientState.ACCEPTED,
+        "sales@example.com": RecipientState.PENDING,
+    }
+    assert path.exists()
+
+    mail.accept("sales@example.com")
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, DELETED)
+    assert [caught.recipients for caught in mail.messages] == [("tech@example.com",), ("sales@example.com",)]
+    assert {caught.parsed["Message-ID"] for caught in mail.messages} == {found.mail_message_id}
+
+
+async def test_a_refused_recipient_keeps_the_recording_for_ever(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox(mail_to=("tech@example.com", "gone@example.com"))
+    mail.refuse("gone@example.com")
+    path, notification = await desk.leave()
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (FAILED, KEPT)
+    assert "gone@example.com: 550" in found.detail
+    assert path.exists()
+
+
+async def test_a_server_that_is_away_is_waited_for_and_given_up_at_last(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    await mail.stop()
+    path, notification = await desk.leave()
+    for _ in range(3):
+        await desk.mailer.deliver(str(notification))
+        await asyncio.sleep(0.25)
+    found, recipients = await desk.look(notification)
+    assert (found.state, found.attempts) == (NotificationState.QUEUED, 3)
+    assert recipients[0].reply
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (FAILED, KEPT)
+    assert "given up after" in found.detail
+    assert path.exists()
+
+
+def test_by_default_a_mail_is_tried_for_more_than_a_day_with_growing_pauses() -> None:
+    retries = Retries()
+    spans = [sum(retries.delay(number) for number in range(1, tries + 1)) for tries in range(1, 100)]
+
+    assert retries.delay(1) <= 10
+    assert [retries.delay(number + 1) >= retries.delay(number) for number in range(1, 50)].count(False) == 0
+    assert not retries.over(86400, 10**6)
+    assert not retries.over(10**9, 10)
+    assert next(tries for tries, span in enumerate(spans, 1) if span > 86400) < 100
+
+
+async def test_a_mail_is_not_due_before_its_pause_is_over(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    mail.refuse("tech@example.com", "451 later")
+    _, notification = await desk.leave()
+
+    for _ in range(10):
+        await desk.mailer.deliver(str(notification))
+
+    found, _ = await desk.look(notification)
+    assert found.attempts == 1
+
+
+async def test_two_processes_send_one_mail(desk: Desk, database: str, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    other = Desk(database, desk.pool, desk.recordings, mail.port, desk.settler._switch)
+    notifications = [(await desk.leave())[1] for _ in range(10)]
+
+    await asyncio.gather(*(each.mailer.deliver(str(found)) for found in notifications for each in (desk, other, desk, other)))
+    await asyncio.gather(*(each.settler.settle(str(found)) for found in notifications for each in (desk, other)))
+    await other.close()
+
+    assert len(mail.messages) == 10
+    assert {(await desk.look(found))[0].recording_state for found in notifications} == {DELETED}
+
+
+@pytest.mark.parametrize(("column", "value"), [("enabled", False), ("mail_to", "")])
+async def test_a_mailbox_that_wants_no_mail_any_more_gets_none(desk: Desk, mail: MailCatcher, column: str, value: object) -> None:
+    mailbox = await desk.mailbox()
+    path, notification = await desk.leave()
+    await change(desk, mailbox, column, value)
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state, mail.messages) == (CANCELLED, KEPT, [])
+    assert path.exists()
+
+
+async def test_a_mailbox_that_is_deleted_or_made_anew_gets_no_mail_of_the_old_one(desk: Desk, mail: MailCatcher) -> None:
+    mailbox = await desk.mailbox()
+    path, notification = await desk.leave()
+    async with desk.pool.acquire() as connection:
+        await mailboxes.delete(connection, mailbox)
+    await desk.mailbox(mail_to=("somebody-else@example.com",))
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state, mail.messages) == (CANCELLED, KEPT, [])
+    assert path.exists()
+
+
+async def test_a_changed_address_gets_the_mail_and_the_old_one_does_not(desk: Desk, mail: MailCatcher) -> None:
+    mailbox = await desk.mailbox()
+    _, notification = await desk.leave()
+    await change(desk, mailbox, "mail_to", "new@example.com")
+
+    await desk.work()
+
+    found, recipients = await desk.look(notification)
+    assert found.state is SENT
+    assert [recipient.address for recipient in recipients] == ["new@example.com"]
+    assert [caught.recipients for caught in mail.messages] == [("new@example.com",)]
+
+
+async def test_a_recording_is_kept_where_the_mailbox_changed_its_mind(desk: Desk, mail: MailCatcher) -> None:
+    mailbox = await desk.mailbox()
+    path, notification = await desk.leave()
+    await desk.mailer.deliver(str(notification))
+    await change(desk, mailbox, "local_after_email", True)
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "phone", ["UPDATE voicemail_msgs SET flags = 'save'", "UPDATE voicemail_msgs SET read_epoch = 1700000000"]
+)
+async def test_a_message_somebody_saved_or_heard_meanwhile_is_kept(desk: Desk, mail: MailCatcher, phone: str) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave()
+    await desk.mailer.deliver(str(notification))
+    await desk.pool.execute(phone)
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert path.exists()
+    assert await rows(desk.pool) == 1
+
+
+@pytest.mark.parametrize("phone", ["DELETE FROM voicemail_msgs", "UPDATE voicemail_msgs SET flags = 'delete'"])
+async def test_a_message_deleted_on_the_phone_before_its_mail_is_not_mailed(desk: Desk, mail: MailCatcher, phone: str) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave()
+    await desk.pool.execute(phone)
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state, mail.messages) == (CANCELLED, KEPT, [])
+    assert path.exists()
+
+
+async def test_a_uuid_that_other_messages_share_deletes_this_one_only(desk: Desk, mail: MailCatcher) -> None:
+    """FACTS: ``vm_delete`` deletes every row of its uuid, in all mailboxes, and each one's file."""
+    await desk.mailbox()
+    shared = str(uuid4())
+    other = desk.recordings / "other.wav"
+    other.write_bytes(b"RIFFother")
+    await insert(desk.pool, switch_row(username="102", uuid=shared, file_path=str(other)))
+    path, notification = await desk.leave(uuid=shared)
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, DELETED)
+    assert not path.exists()
+    assert other.exists()
+    assert await desk.pool.fetchval("SELECT username FROM voicemail_msgs") == "102"
+
+
+async def test_a_file_that_another_message_has_too_stays(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave()
+    await insert(desk.pool, switch_row(username="102", file_path=str(path)))
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert found.state is SENT
+    assert path.exists()
+    assert await desk.pool.fetchval("SELECT username FROM voicemail_msgs") == "102"
+
+
+async def test_a_recording_that_is_not_there_is_waited_for(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave(None)
+    await desk.mailer.deliver(str(notification))
+    assert mail.messages == []
+    assert (await desk.look(notification))[0].state is NotificationState.QUEUED
+
+    path.write_bytes(b"RIFFlate")
+    await desk.work()
+
+    (attachment,) = mail.messages[0].parsed.iter_attachments()
+    assert attachment.get_content() == b"RIFFlate"
+
+
+async def test_a_recording_that_never_comes_fails_and_deletes_nothing(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    _, notification = await desk.leave(None)
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state, mail.messages) == (FAILED, KEPT, [])
+    assert await rows(desk.pool) == 1
+
+
+async def test_an_empty_recording_is_told_without_an_attachment_and_kept(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave(b"")
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert list(mail.messages[0].parsed.iter_attachments()) == []
+    assert path.exists()
+
+
+async def test_a_recording_too_large_for_a_mail_is_told_and_kept(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave(b"RIFF" + bytes(18_000_001))
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert list(mail.messages[0].parsed.iter_attachments()) == []
+    assert path.exists()
+
+
+@pytest.mark.parametrize("where", ["/etc/passwd", "{root}/../secret.wav", "{root}/link.wav"])
+async def test_no_file_outside_the_recordings_is_mailed_or_removed(desk: Desk, mail: MailCatcher, where: str) -> None:
+    secret = desk.recordings.parent / "secret.wav"
+    secret.write_bytes(b"secret")
+    (desk.recordings / "link.wav").symlink_to(secret)
+    await desk.mailbox()
+    _, notification = await desk.leave(None, file_path=where.replace("{root}", str(desk.recordings)))
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state, mail.messages) == (FAILED, KEPT, [])
+    assert secret.read_bytes() == b"secret"
+
+
+async def test_a_switch_that_is_away_keeps_the_recording_until_it_is_back(
+    desk: Desk, switch: StandInSwitch, mail: MailCatcher
+) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave()
+    await desk.mailer.deliver(str(notification))
+    await switch.stop()
+    for _ in range(3):
+        await desk.settler.settle(str(notification))
+        await asyncio.sleep(0.25)
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (SENT, RecordingState.DELETING)
+    assert found.recording_detail
+    assert path.exists()
+    assert await rows(desk.pool) == 1
+
+    await switch.start()
+    await desk.work()
+
+    assert (await desk.look(notification))[0].recording_state in (DELETED, KEPT)
+    assert len(mail.messages) == 1
