@@ -6,8 +6,10 @@ Every wrong setting is reported at once, by the name of its variable and never w
 import base64
 import binascii
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -18,6 +20,8 @@ from app.errors import FieldError, Invalid, SettingsError
 
 PREFIX = "VOICEMAIL_"
 SECRETS_FOLDER = Path("/run/secrets")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::[0-9]{1,5})?")
+_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 
 def _domain(text: str) -> str:
@@ -37,6 +41,21 @@ def _one_line(text: str) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise ValueError("must not hold control characters")
     return text
+
+
+def _dsn_problem(dsn: str) -> str | None:
+    """What is wrong with a database's URL; never quotes it."""
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        return "must begin with postgresql://"
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return "is not a URL such as postgresql://user:password@host:5432/database"
+    if not all(_HOST.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")):
+        return "must be as postgresql://user:password@host:5432/database; write @ / : in a password as %40 %2F %3A"
+    if not set(parse_qs(parts.query).get("sslmode", [])) <= _SSL_MODES:
+        return "sslmode must be one of " + ", ".join(sorted(_SSL_MODES))
+    return None
 
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
@@ -87,8 +106,8 @@ class Settings(BaseSettings):
     @field_validator("database_url", "switch_database_url")
     @classmethod
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must begin with postgresql://")
+        if value is not None and (problem := _dsn_problem(value.get_secret_value())):
+            raise ValueError(problem)
         return value
 
     @field_validator("api_token")

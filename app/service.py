@@ -1,6 +1,7 @@
 """The composition root: opens everything in order, hands it over by constructor, and closes it in reverse."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,13 +12,13 @@ import structlog
 from aiohttp import web
 
 from app.addressing import Domain
-from app.config import Settings
+from app.config import PREFIX, Settings
 from app.database.embedded import EmbeddedPostgres
 from app.database.jobs import Jobs
 from app.database.leader import Leader
 from app.database.migrations import migrate
 from app.database.pool import UNAVAILABLE, Pool, close_pool, open_pool
-from app.errors import DatabaseUnavailable, SwitchUnavailable, Unavailable, places_of
+from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
 from app.http.tokens import Authenticator, TokenStore
@@ -141,8 +142,9 @@ async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """The whole service, serving HTTP inside the block. Waits for a database that is away.
 
-    Raises ``SettingsError`` for what only shows now, ``SchemaError``, and ``OSError`` where the port is taken.
+    Raises ``SettingsError`` for what only shows now, as a port that is taken, and ``SchemaError``.
     """
+    _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         ground = await _open_ground(settings, stack)
         parts = [_basics(ground), await _mailboxes(ground), _messages(ground), _notifications(ground, stack)]
@@ -151,6 +153,21 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         log.info("serving", url=url, domain=ground.domain, version=_version())
         yield Service(url)
         log.info("stopping")
+
+
+def _make_data_dir(settings: Settings) -> None:
+    """Make the folder, where anything is to be kept in it."""
+    if settings.database_url is None or settings.secret_key is None:
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError.field(PREFIX + "DATA_DIR", f"{settings.data_dir} cannot be made: {_why(error)}") from None
+        if not os.access(settings.data_dir, os.R_OK | os.W_OK | os.X_OK):
+            raise SettingsError.field(PREFIX + "DATA_DIR", f"{settings.data_dir} cannot be written")
+
+
+def _why(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else type(error).__name__
 
 
 async def _open_ground(settings: Settings, stack: AsyncExitStack) -> _Ground:
@@ -355,7 +372,11 @@ async def _serve_http(ground: _Ground, parts: Sequence[_Parts], stack: AsyncExit
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+    try:
+        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+    except OSError as error:
+        place = f"{settings.http_host} port {settings.http_port}"
+        raise SettingsError.field(PREFIX + "HTTP_PORT", f"{place} cannot be listened on: {_why(error)}") from None
     host, port = runner.addresses[0][:2]
     return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -9,7 +9,7 @@ import asyncpg
 from app.addressing import Domain, Extension, MailboxAddress
 from app.config import Settings
 from app.database.pool import UNAVAILABLE, connect
-from app.doctor.report import Finding, failed, ok, skipped, warning
+from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import SwitchRefused, SwitchUnavailable, VoicemailError
 from app.switch import commands
 from app.switch.directory import Directory, DirectoryUser
@@ -24,8 +24,8 @@ FROM voicemail.directory_entry WHERE domain = $1 GROUP BY state
 async def check_directory(directory: Directory, switch: EventSocket, settings: Settings) -> list[Finding]:
     """The directory folder, the probe, and what parameters a user inherits from the switch's own configuration."""
     folder = _folder(settings.directory_path)
-    if folder.state != "ok":
-        return [folder]
+    if folder.state is State.FAILED:
+        return [folder, skipped("directory probe", "there is no folder to write it to")]
     if settings.directory_format == "fragments":
         why = "fragments are included user by user: the mailboxes' own states below are the proof"
         return [folder, skipped("directory probe", why)]

@@ -1,6 +1,8 @@
 """A whole PBX in miniature: the switch, the mail server and the service, all of it reached from outside only."""
 
 import asyncio
+import os
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +18,7 @@ from app.service import open_service
 
 DOMAIN = "lab.local"
 TOKEN = "a-token-of-the-end-to-end-tests"
+CHECKOUT = Path(__file__).parents[2]
 PATIENCE = 15.0  # seconds for anything that happens by itself
 
 
@@ -64,15 +67,21 @@ class Site:
 
     def settings(self, **changed: Any) -> Settings:
         """The service's settings on this site."""
-        return load_settings(
-            **{
-                "database_url": self.dsn, "data_dir": self.folder, "http_port": 0, "api_token": TOKEN, "domain": DOMAIN,
-                "time_zone": "Asia/Ho_Chi_Minh", "esl_port": self.switch.port, "esl_password": self.switch.password,
-                "directory_path": self.switch.directory,
-                "recordings_path": self.switch.recordings, "smtp_host": "127.0.0.1", "smtp_port": self.mail.port,
-                "mail_from": f"voicemail@{DOMAIN}", **changed,
-            }
-        )  # fmt: skip
+        return load_settings(**self._values(**changed))
+
+    def environment(self, **changed: Any) -> dict[str, str]:
+        """The same for a command in a process of its own; None leaves a variable out."""
+        values = {f"VOICEMAIL_{name.upper()}": str(value) for name, value in self._values(**changed).items() if value is not None}
+        return {**{name: value for name, value in os.environ.items() if not name.startswith("VOICEMAIL_")}, **values}
+
+    def _values(self, **changed: Any) -> dict[str, Any]:
+        return {
+            "database_url": self.dsn, "data_dir": self.folder, "http_port": 0, "api_token": TOKEN, "domain": DOMAIN,
+            "time_zone": "Asia/Ho_Chi_Minh", "esl_port": self.switch.port, "esl_password": self.switch.password,
+            "directory_path": self.switch.directory,
+            "recordings_path": self.switch.recordings, "smtp_host": "127.0.0.1", "smtp_port": self.mail.port,
+            "mail_from": f"voicemail@{DOMAIN}", **changed,
+        }  # fmt: skip
 
     async def create(self, extension: str = "101", **fields: Any) -> dict[str, Any]:
         """A mailbox made by the API, as the API gives it back."""
@@ -109,3 +118,18 @@ def stand_in(database: str, folder: Path) -> StandInSwitch:
     for name in ("recordings", "directory"):
         (folder / name).mkdir()
     return StandInSwitch(database, folder / "recordings", folder / "directory", DOMAIN)
+
+
+async def voicemail(*arguments: str, environment: dict[str, str], folder: Path) -> tuple[int, str, str]:
+    """Run the ``voicemail`` command: its exit status, and what it wrote to standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", *arguments, env=environment | {"PYTHONPATH": str(CHECKOUT)}, cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()

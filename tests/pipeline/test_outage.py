@@ -1,14 +1,13 @@
 """Database, switch, mail server and the service itself restarted under load: every message is mailed, none to the wrong place."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
 import aiohttp
-from pbx import DOMAIN, TOKEN, Site, stand_in
+from pbx import TOKEN, Site, stand_in
 
 from app.database.embedded import EmbeddedPostgres
 from app.sandbox.mail import MailCatcher
@@ -87,13 +86,8 @@ async def test_a_service_that_is_killed_again_and_again_mails_every_message(
     await switch.start()
     await mail.start()
     site = Site(database, tmp_path, switch)
-    settings = {
-        "DATABASE_URL": database, "DATA_DIR": str(tmp_path), "HTTP_PORT": str(unused_port), "API_TOKEN": TOKEN, "DOMAIN": DOMAIN,
-        "ESL_PORT": str(switch.port), "ESL_PASSWORD": switch.password, "DIRECTORY_PATH": str(switch.directory),
-        "RECORDINGS_PATH": str(switch.recordings), "SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mail.port),
-        "MAIL_FROM": f"voicemail@{DOMAIN}",
-    }  # fmt: skip
-    environment = {**os.environ, **{f"VOICEMAIL_{name}": value for name, value in settings.items()}}
+    site.mail = mail
+    environment = site.environment(http_port=unused_port)
     url = f"http://127.0.0.1:{unused_port}"
 
     async def serve() -> asyncio.subprocess.Process:

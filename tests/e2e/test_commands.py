@@ -1,0 +1,225 @@
+"""The ``voicemail`` command, as an operator runs it."""
+
+import asyncio
+import base64
+import os
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+from pbx import CHECKOUT, Site, stand_in, voicemail
+
+from app.config import Settings
+
+
+@pytest.fixture
+def offline(database: str, tmp_path: Path) -> Site:
+    """A site that is not started: a database, and settings that name nothing that runs."""
+    site = Site(database, tmp_path, stand_in(database, tmp_path))
+    site.switch.port = site.mail.port = 9
+    return site
+
+
+async def test_a_token_is_made_listed_used_and_revoked(stand_in_site: Site) -> None:
+    site, environment = stand_in_site, stand_in_site.environment()
+    run = {"environment": environment, "folder": site.folder}
+
+    status, output, _ = await voicemail("token", "create", "phone-book", **run)  # type: ignore[arg-type]
+    token = output.strip()
+    assert status == 0
+    assert len(token) >= 32
+    async with site.client.get("/v1/voicemail", headers={"Authorization": f"Bearer {token}"}) as answer:
+        assert answer.status == 200
+
+    status, _, errors = await voicemail("token", "create", "phone-book", **run)  # type: ignore[arg-type]
+    assert (status, "phone-book already" in errors) == (1, True)
+    assert (await voicemail("token", "create", "branch", "--domain", "a.example", "--domain", "b.example", **run))[0] == 0  # type: ignore[arg-type]
+    _, output, _ = await voicemail("token", "list", **run)  # type: ignore[arg-type]
+    assert output.splitlines() == ["branch\ta.example,b.example", "phone-book\tevery domain"]
+    assert token not in output
+
+    assert (await voicemail("token", "revoke", "phone-book", **run))[0] == 0  # type: ignore[arg-type]
+    status, _, errors = await voicemail("token", "revoke", "phone-book", **run)  # type: ignore[arg-type]
+    assert (status, "no token named phone-book" in errors) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "a\nb", "'; DROP TABLE x; --", "🎉"])
+async def test_a_wrong_token_name_is_refused(offline: Site, name: str) -> None:
+    status, output, errors = await voicemail("token", "create", name, environment=offline.environment(), folder=offline.folder)
+
+    assert (status, output) == (1, "")
+    assert "name" in errors
+    assert "Traceback" not in errors
+
+
+async def test_migrate_brings_an_empty_database_up_to_date_and_says_so(offline: Site) -> None:
+    connection = await asyncpg.connect(offline.dsn)
+    await connection.execute("DROP SCHEMA voicemail CASCADE")
+    files = sorted(path.name for path in (CHECKOUT / "sql").glob("*.sql"))
+
+    first = await voicemail("migrate", environment=offline.environment(), folder=offline.folder)
+    second = await voicemail("migrate", environment=offline.environment(), folder=offline.folder)
+
+    assert first[:2] == (0, "".join(f"applied {name}\n" for name in files))
+    assert second[:2] == (0, "the schema is up to date\n")
+    assert await connection.fetchval("SELECT count(*) FROM voicemail.schema_migration") == len(files)
+    await connection.close()
+
+
+async def test_every_wrong_setting_is_told_at_once_by_its_variable_and_without_its_value(offline: Site) -> None:
+    secret = "s3cr3t-that-nobody-may-see"
+    environment = offline.environment(
+        database_url=f"mysql://u:{secret}@h/d", switch_database_url=secret, secret_key=secret, api_token="short",
+        esl_port="0", esl_password=secret + "\n", smtp_security="ssl", smtp_password=secret + "\x01", mail_from=secret, time_zone="Mars/Base",
+        domain="no domain", http_port="99999", public_url="ftp://x", notify_max_age="1", profile="a b", log_level="loud",
+        directory_mode="magic", recordings_switch_path="relative", smtp_host=None, directory_path=None, recordings_path=None,
+    ) | {"VOICEMAIL_PASWORD": secret}  # fmt: skip
+
+    status, output, errors = await voicemail("serve", environment=environment, folder=offline.folder)
+
+    assert status == 2
+    assert secret not in output + errors
+    assert "Traceback" not in errors
+    named = {line.split(":")[0].strip() for line in errors.splitlines() if line.startswith("  ")}
+    assert named >= {
+        f"VOICEMAIL_{name}"
+        for name in (
+            "DATABASE_URL", "SWITCH_DATABASE_URL", "SECRET_KEY", "API_TOKEN", "ESL_PORT", "ESL_PASSWORD", "SMTP_SECURITY", "SMTP_PASSWORD",
+            "MAIL_FROM", "TIME_ZONE", "DOMAIN", "HTTP_PORT", "PUBLIC_URL", "NOTIFY_MAX_AGE", "PROFILE", "LOG_LEVEL", "DIRECTORY_MODE",
+            "RECORDINGS_SWITCH_PATH", "SMTP_HOST", "DIRECTORY_PATH", "RECORDINGS_PATH", "PASWORD",
+        )
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:s3cr3t@h:port/db", "postgresql://u:s3cr3t@[::1/db", "postgresql://u:s3cr3t@h/db?sslmode=bogus",
+            "postgresql://u:s3:cr/3t@h/db", "s3cr3t"],
+)  # fmt: skip
+async def test_a_wrong_database_url_is_told_without_quoting_it(offline: Site, url: str) -> None:
+    status, output, errors = await voicemail("serve", environment=offline.environment(database_url=url), folder=offline.folder)
+
+    assert status == 2
+    assert "VOICEMAIL_DATABASE_URL:" in errors
+    assert "s3" not in output + errors
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://", "postgresql:///db", "postgresql://u:p%40@[::1]:5432/db?sslmode=require", "postgres://a:1,b:2/db"]
+)
+def test_a_right_database_url_is_taken(offline: Site, url: str) -> None:
+    assert offline.settings(database_url=url).database_url
+
+
+async def test_a_data_folder_that_cannot_be_made_is_told(offline: Site) -> None:
+    (offline.folder / "file").write_text("")
+
+    environment = offline.environment(data_dir=offline.folder / "file" / "data")
+    status, _, errors = await voicemail("serve", environment=environment, folder=offline.folder)
+
+    assert status == 2
+    assert "VOICEMAIL_DATA_DIR:" in errors
+    assert "Traceback" not in errors
+
+
+async def test_settings_come_from_a_dot_env_file_too(offline: Site) -> None:
+    environment = offline.environment()
+    moved = {name: environment.pop(name) for name in list(environment) if name.startswith("VOICEMAIL_")}
+    (offline.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in moved.items()))
+
+    status, output, errors = await voicemail("migrate", environment=environment, folder=offline.folder)
+
+    assert (status, output) == (0, "the schema is up to date\n"), errors
+
+
+async def test_the_key_of_another_database_stops_the_start(stand_in_site: Site) -> None:
+    await stand_in_site.create("101")
+    key = base64.b64encode(os.urandom(32)).decode()
+
+    status, _, errors = await voicemail(
+        "serve", environment=stand_in_site.environment(secret_key=key), folder=stand_in_site.folder
+    )
+
+    assert status == 2
+    assert "VOICEMAIL_SECRET_KEY" in errors
+    assert key not in errors
+
+
+async def test_a_database_of_a_newer_release_stops_the_start(offline: Site) -> None:
+    connection = await asyncpg.connect(offline.dsn)
+    columns = await connection.fetch(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'voicemail' AND table_name = 'schema_migration'"
+    )
+    assert {"name"} <= {row[0] for row in columns}
+    await connection.execute(
+        'INSERT INTO voicemail.schema_migration SELECT (jsonb_populate_record(m, \'{"name": "9999_future.sql"}\')).*'
+        " FROM voicemail.schema_migration m LIMIT 1"
+    )
+    await connection.close()
+
+    status, _, errors = await voicemail("serve", environment=offline.environment(), folder=offline.folder)
+
+    assert status == 1
+    assert "9999_future" in errors
+
+
+async def test_serve_waits_for_what_is_away_and_stops_when_asked(offline: Site, unused_port: int) -> None:
+    environment = offline.environment(http_port=unused_port) | {"PYTHONPATH": str(CHECKOUT)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app",
+        "serve",
+        env=environment,
+        cwd=offline.folder,
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with aiohttp.ClientSession() as client, asyncio.timeout(20):
+            while True:
+                try:
+                    async with client.get(f"http://127.0.0.1:{unused_port}/readyz") as answer:
+                        checks = (await answer.json())["checks"]
+                        break
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.05)
+        assert (checks["database"]["state"], checks["switch"]["state"], checks["mail"]["state"]) == ("ok", "failed", "failed")
+        process.send_signal(signal.SIGTERM)
+        output, errors = await asyncio.wait_for(process.communicate(), 5)
+        assert process.returncode == 0
+        assert b"Traceback" not in output + errors
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def test_a_port_that_is_taken_is_told_without_a_traceback(stand_in_site: Site) -> None:
+    port = stand_in_site.client._base_url.port
+
+    status, _, errors = await voicemail(
+        "serve", environment=stand_in_site.environment(http_port=port), folder=stand_in_site.folder
+    )
+
+    assert status == 2
+    assert f"port {port} cannot be listened on: address already in use" in errors
+    assert "Traceback" not in errors
+
+
+def test_every_setting_is_in_the_documents() -> None:
+    documented = (CHECKOUT / "docs/settings.md").read_text()
+    example = (CHECKOUT / ".env.example").read_text()
+
+    for name in Settings.model_fields:
+        assert f"`VOICEMAIL_{name.upper()}`" in documented
+        assert f"VOICEMAIL_{name.upper()}=" in example
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["token"], ["--help"], ["token", "create"]])
+async def test_a_wrong_call_gets_the_usage(offline: Site, arguments: list[str]) -> None:
+    status, output, errors = await voicemail(*arguments, environment=offline.environment(), folder=offline.folder)
+
+    assert status == (0 if "--help" in arguments else 2)
+    assert "usage: voicemail" in output + errors

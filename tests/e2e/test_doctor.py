@@ -1,0 +1,179 @@
+"""The doctor finds what is wrong, says what it means and what to do; and says that all is well only when it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from pbx import DOMAIN, Site, voicemail
+
+CHECKS = [
+    "settings", "database", "schema", "voicemail_msgs", "voicemail_prefs", "event socket", "mod_voicemail", "mod_pgsql",
+    "profile", "recordings folder", "recordings path", "directory folder", "directory probe", "mailboxes", "mail server",
+]  # fmt: skip
+
+
+async def examined(site: Site, *arguments: str, **settings: Any) -> tuple[int, dict[str, dict[str, str]]]:
+    """The doctor's exit status, and its findings by check."""
+    environment = site.environment(**settings)
+    status, output, errors = await voicemail("doctor", "--json", *arguments, environment=environment, folder=site.folder)
+    report = json.loads(output)
+    assert report["ok"] is (status == 0), errors
+    for secret in (site.switch.password, site.dsn.split(":")[2].split("@")[0], "4321"):
+        assert len(secret) < 5 or secret == "ClueCon" or secret not in output + errors
+    return status, {finding["check"]: finding for finding in report["checks"]}
+
+
+async def test_all_is_well(site: Site) -> None:
+    await site.create("101")
+    await site.switch.leave_message("101")
+
+    status, found = await examined(site, "--mail-to", "operator@example.com")
+
+    assert status == 0, found
+    assert {finding["state"] for finding in found.values()} <= {"ok", "warning"}
+    wanted = {check for check in CHECKS if check != "profile"} | {
+        "odbc-dsn",
+        "storage-dir",
+        "one PIN at a time",
+        "test mail",
+        "mod_voicemail's own mail",
+    }
+    assert wanted <= set(found)
+    assert found["recordings path"]["state"] == found["odbc-dsn"]["state"] == found["storage-dir"]["state"] == "ok"
+    assert any(mail.recipients == ("operator@example.com",) for mail in site.mail.messages)
+    assert list(site.switch.directory.glob("*doctor*")) == []
+    status, output, _ = await voicemail("doctor", environment=site.environment(), folder=site.folder)
+    assert (status, output.splitlines()[-1]) == (0, "all is well")
+
+
+async def test_every_wrong_setting_is_named(stand_in_site: Site) -> None:
+    status, found = await examined(stand_in_site, smtp_port="many", domain=None, secret_key="s3cr3t-key-that-is-wrong")
+
+    assert status == 1
+    assert {"VOICEMAIL_SMTP_PORT", "VOICEMAIL_DOMAIN", "VOICEMAIL_SECRET_KEY"} == set(found)
+    assert "s3cr3t" not in json.dumps(found)
+
+
+async def test_what_cannot_be_reached_is_said_and_the_rest_is_checked_all_the_same(stand_in_site: Site, unused_port: int) -> None:
+    site = stand_in_site
+    await site.mail.stop()
+
+    status, found = await examined(site, esl_port=unused_port, database_url=f"postgresql://u:s3cr3t@127.0.0.1:{unused_port}/x")
+
+    assert status == 1
+    for check in ("database", "voicemail_msgs", "event socket", "mail server"):
+        assert found[check]["state"] == "failed", check
+        assert found[check]["meaning"]
+        assert found[check]["remedy"]
+    assert found["recordings folder"]["state"] == "ok"
+    assert found["directory folder"]["state"] in ("ok", "warning")
+    assert "s3cr3t" not in json.dumps(found)
+
+
+async def test_a_wrong_socket_password_is_said_as_such(site: Site) -> None:
+    status, found = await examined(site, esl_password="wrong")
+
+    assert (status, found["event socket"]["state"]) == (1, "failed")
+    assert "password" in found["event socket"]["found"]
+
+
+async def test_a_profile_of_another_name(site: Site) -> None:
+    status, found = await examined(site, profile="other")
+
+    assert (status, found["profile other"]["state"]) == (1, "failed")
+    assert "default" in found["profile other"]["found"]
+
+
+async def test_recordings_that_are_looked_for_in_the_wrong_place(site: Site, tmp_path: Path) -> None:
+    await site.create("101", mail_to="")
+    await site.switch.leave_message("101")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    status, found = await examined(site, recordings_path=elsewhere, recordings_switch_path=str(site.switch.recordings))
+    assert (status, found["recordings path"]["state"], found["storage-dir"]["state"]) == (1, "failed", "ok")
+
+    status, found = await examined(site, recordings_switch_path="/elsewhere")
+    assert (status, found["recordings path"]["state"], found["storage-dir"]["state"]) == (1, "failed", "failed")
+    assert f"VOICEMAIL_RECORDINGS_SWITCH_PATH={site.switch.recordings}" in found["storage-dir"]["remedy"]
+
+
+async def test_a_database_that_the_switch_does_not_use(site: Site, postgres: str) -> None:
+    admin = await asyncpg.connect(postgres)
+    await admin.execute("CREATE DATABASE not_the_switch_s")
+    await admin.close()
+    other = f"{postgres.rpartition('/')[0]}/not_the_switch_s"
+    try:
+        status, found = await examined(site, switch_database_url=other)
+    finally:
+        admin = await asyncpg.connect(postgres)
+        await admin.execute("DROP DATABASE not_the_switch_s WITH (FORCE)")
+        await admin.close()
+
+    assert status == 1
+    assert found["voicemail_msgs"]["state"] == found["odbc-dsn"]["state"] == "failed"
+
+
+async def test_a_directory_that_the_switch_does_not_include(site: Site, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o750)
+
+    status, found = await examined(site, directory_path=elsewhere)
+
+    assert (status, found["directory probe"]["state"]) == (1, "failed")
+    assert "X-PRE-PROCESS" in found["directory probe"]["remedy"]
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_a_role_without_rights_is_told_the_statement_to_run(stand_in_site: Site) -> None:
+    site = stand_in_site
+    connection = await asyncpg.connect(site.dsn)
+
+    await connection.execute("REVOKE ALL ON voicemail_msgs, voicemail_prefs FROM CURRENT_USER")
+    status, found = await examined(site)
+    assert (status, found["voicemail_msgs"]["state"]) == (1, "failed")
+    assert 'GRANT SELECT ON voicemail_msgs TO "voicemail"' in found["voicemail_msgs"]["remedy"]
+
+    await connection.execute("GRANT SELECT ON voicemail_msgs, voicemail_prefs TO CURRENT_USER")
+    status, found = await examined(site)
+    assert (status, found["voicemail_prefs"]["state"]) == (0, "warning")
+    assert "UPDATE" in found["voicemail_prefs"]["remedy"]
+    await connection.close()
+
+
+async def test_a_test_mail_that_is_refused(stand_in_site: Site) -> None:
+    stand_in_site.mail.refuse("operator@example.com")
+
+    status, found = await examined(stand_in_site, "--mail-to", "operator@example.com")
+    assert (status, found["test mail"]["state"]) == (1, "failed")
+    assert "550" in found["test mail"]["found"]
+
+    status, found = await examined(stand_in_site, "--mail-to", "no address\r\nRCPT TO:<x@y>")
+    assert (status, found["test mail"]["state"]) == (1, "failed")
+
+
+async def test_a_mailbox_that_failed_is_told(stand_in_site: Site) -> None:
+    site = stand_in_site
+    site.switch.refuse_reload = "-ERR [mismatched tag]\n"  # type: ignore[attr-defined]
+    await site.create("101")
+    site.switch.refuse_reload = ""  # type: ignore[attr-defined]
+    connection = await asyncpg.connect(site.dsn)
+    await connection.execute(
+        "UPDATE voicemail.directory_entry SET state = 'failed', detail = 'somebody else defines 101' WHERE domain = $1", DOMAIN
+    )
+    status, found = await examined(site)
+    await connection.close()
+
+    if found["mailboxes"]["state"] == "failed":  # unless the service has mended it meanwhile
+        assert status == 1
+        assert "somebody else defines 101" in found["mailboxes"]["meaning"]
+
+
+@pytest.mark.parametrize("line", ["--mail-to", "--nonsense"])
+async def test_a_wrong_call_is_told_by_the_command_itself(stand_in_site: Site, line: str) -> None:
+    status, _, errors = await voicemail("doctor", line, environment=stand_in_site.environment(), folder=stand_in_site.folder)
+
+    assert status == 2
+    assert "usage:" in errors
