@@ -120,6 +120,26 @@ async def test_a_call_to_the_dialplan_leaves_a_message_that_is_mailed(site: Site
     assert page["data"][0]["recording"]["duration"] >= 1
 
 
+async def test_the_lamp_goes_on_with_a_message_and_out_when_it_is_deleted_after_its_mail(site: Site) -> None:
+    switch: Any = site.switch
+    await site.create("101", local_after_email=False)
+    async with await PlainClient.connect(switch.port, switch.password) as client:
+        await client.command("event plain MESSAGE_WAITING")
+        left = await switch.leave_message("101")
+        async with asyncio.timeout(2):
+            while (await site.get("/v1/voicemail/message?extension=101"))["total"] == 0 and not site.mail.messages:
+                await asyncio.sleep(0.05)
+
+        def lamp() -> list[str]:
+            return [event["MWI-Messages-Waiting"] for event in client.events if event["MWI-Message-Account"] == "101@lab.local"]
+
+        await client.until(lambda _client: lamp()[-1:] == ["no"] and "yes" in lamp(), 15)
+
+    assert len(site.mail.messages) == 1
+    assert not left.path.exists()
+    assert (await site.get("/v1/voicemail/message?extension=101"))["total"] == 0
+
+
 async def test_a_pin_changed_by_phone_is_the_one_the_api_tells_and_the_only_one_that_works(site: Site) -> None:
     switch: Any = site.switch
     await site.create("101", password="4321")
