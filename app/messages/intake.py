@@ -97,14 +97,15 @@ class Intake:
             now = await store.clock(connection)
             rows = await store.undated(connection)
         since, looked = store.BEFORE_ALL, loop.time()
+        self._newest = None  # meanwhile the looks at what is new begin now, and not where this one is
         await self._take(rows)
         while rows := await self._after(since):
             await self._take(rows)
             since = rows[-1].created_epoch
-            self._newest = min(since, now)
             if loop.time() - looked > _AFTER_A_HINT[-1]:  # what is new does not wait for the end of a long table
                 await self._look_lately()
                 looked = loop.time()
+        self._newest = None if since == store.BEFORE_ALL else min(since, now)
 
     async def _look_lately(self) -> None:
         async with self._switch_pool.acquire() as connection:

@@ -1,0 +1,245 @@
+"""What is measured. Each function prints its line and returns the number that is aimed at something, or None."""
+
+import asyncio
+import os
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from email.message import EmailMessage
+from pathlib import Path
+from uuid import uuid4
+
+import aiosmtplib
+import asyncpg
+
+from app.database.pool import open_pool
+from app.recordings.index import RecordingIndex
+from app.recordings.paths import RecordingPaths
+from benchmarks.load import requests_a_second
+from benchmarks.site import CHECKOUT, DOMAIN, Site, peer
+
+SAMPLE = next((CHECKOUT / "app/sandbox/recordings").glob("*.wav"))
+MAILBOXES, MESSAGES = 1000, 1000
+FILES = 50_000
+MAILS = 300
+CONNECTIONS = 10  # of the service to the mail server
+
+FILL = """
+INSERT INTO voicemail_msgs
+SELECT floor(extract(epoch FROM now()))::int - 3600 - (n * $2 + m) * 30, 0, (10000 + m)::text, $1, gen_random_uuid(), 'Alice', '0891234567', 'inbox',
+    '/nowhere/' || m || '/msg_' || n || '.wav', 7, '', 'B_NORMAL', ''
+FROM generate_series(0, $2 - 1) AS m, generate_series(0, $3 - 1) AS n
+"""
+
+
+def say(text: str) -> None:
+    """A line for the reader."""
+    print(text, flush=True)
+
+
+def percentiles(seconds: Sequence[float]) -> str:
+    """p50 and p99 in words."""
+    ordered = sorted(seconds)
+    return (
+        f"p50 {statistics.median(ordered) * 1000:.0f} ms, p99 {ordered[int(len(ordered) * 0.99)] * 1000:.0f} ms of {len(ordered)}"
+    )
+
+
+async def fill(site: Site) -> None:
+    """A million messages of a year that were there before the service."""
+    began = time.monotonic()
+    async with site.database() as connection:
+        await connection.execute(FILL, DOMAIN, MAILBOXES, MESSAGES)
+        await connection.execute("ANALYZE voicemail_msgs")
+    say(f"{MAILBOXES * MESSAGES:,} messages written to voicemail_msgs in {time.monotonic() - began:.1f} s")
+
+
+async def first_start(site: Site) -> None:
+    """The service's first look at a living switch."""
+    began = time.monotonic()
+    ready = await site.start()
+    async with site.database() as connection:
+        while not await connection.fetchval("SELECT count(*) FROM voicemail.installation WHERE name = 'baseline_done_at'"):
+            seen = await connection.fetchval("SELECT reltuples::bigint FROM pg_class WHERE oid = 'voicemail.message'::regclass")
+            if int(time.monotonic() - began) % 10 == 9:
+                say(f"  … about {max(seen, 0):,} messages recorded after {time.monotonic() - began:.0f} s")
+            await asyncio.sleep(1)
+        while await connection.fetchval("SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'voicemail_msgs_api_%'") < 3:
+            await asyncio.sleep(1)
+        took = time.monotonic() - began
+        await connection.execute("VACUUM ANALYZE")
+    say(f"first start: ready after {ready:.2f} s, all {MAILBOXES * MESSAGES:,} messages recorded after {took:.0f} s")
+    say(f"memory at rest: {site.memory():.0f} MiB")
+
+
+async def listing(site: Site) -> float:
+    """50 messages of a mailbox, against an aiohttp handler that returns the same bytes."""
+    paths = [f"/v1/voicemail/message?extension={10000 + random.randrange(MAILBOXES)}&limit=50" for _ in range(200)]
+    async with site.client.get(paths[0]) as answer:
+        body = await answer.read()
+    file = site.folder / "body.json"
+    file.write_bytes(body)
+    async with peer("handler", str(file)) as bare:
+        await requests_a_second(site.port, paths, seconds=1)
+        rounds = []
+        for _ in range(3):  # turn by turn, so that both meet the same machine
+            bare_rate = await requests_a_second(bare.port, paths, seconds=3)
+            rounds.append((await requests_a_second(site.port, paths, seconds=3), bare_rate))
+    ours, theirs = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    say(
+        f"list of 50 messages ({len(body):,} bytes): {ours:,.0f}/s, bare handler {theirs:,.0f}/s: ratio {ours / theirs:.2f} (aim 0.33); "
+        f"memory {site.memory():.0f} MiB"
+    )
+    return ours / theirs
+
+
+async def writing(site: Site) -> None:
+    """From a mailbox's POST to its being in the switch, which the answer says."""
+    took = []
+    for number in range(100):
+        began = time.monotonic()
+        state = await site.create(str(20000 + number))
+        if state != "applied":
+            raise RuntimeError(f"the switch has not taken mailbox {20000 + number}: {state}")
+        took.append(time.monotonic() - began)
+    began = time.monotonic()
+    states = await asyncio.gather(*(site.create(str(21000 + number)) for number in range(500)))
+    together = time.monotonic() - began
+    applied = sum(state == "applied" for state in states)
+    say(
+        f"mailbox write to visible in the switch: {percentiles(took)}; 500 at once in {together:.2f} s ({applied} applied at once), "
+        f"{site.switch.reloads} reloads in all; memory {site.memory():.0f} MiB"
+    )
+
+
+async def _leave(connection: "asyncpg.Connection", folder: Path, names: Sequence[str]) -> None:
+    """Rows and files as a switch leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = SAMPLE.read_bytes()
+    rows = []
+    for name in names:
+        path = folder / f"msg_{uuid4()}.wav"
+        path.write_bytes(content)
+        rows.append((int(time.time()), 0, "101", DOMAIN, str(uuid4()), name, "089", "inbox", str(path), 18, "", "B_NORMAL", ""))
+    await connection.copy_records_to_table("voicemail_msgs", records=rows)
+
+
+async def latency(site: Site) -> float:
+    """From the end of a recording to its mail's acceptance; a call every 150 ms."""
+    await site.create("101", mail_to="tech@example.com")
+    left: dict[str, float] = {}
+    took = []
+
+    async def calls() -> None:
+        for number in range(60):
+            name = f"latency{number}x"
+            await site.switch.leave_message("101", caller_name=name, talking=0.05)
+            left[name] = time.monotonic()
+            await asyncio.sleep(0.15)
+
+    calling = asyncio.ensure_future(calls())
+    arrived: dict[str, float] = {}
+    while len(arrived) < 60:
+        at, subject = (await site.mail.line()).split(" ", 1)
+        arrived[subject.split(" from ")[1].split(" ")[0]] = float(at)
+    await calling
+    took = [arrived[name] - left[name] for name in left]
+    median = statistics.median(took)
+    say(f"row to mail accepted: {percentiles(took)} (aim 300 ms); memory {site.memory():.0f} MiB")
+    return median
+
+
+async def mail_rate(site: Site) -> float:
+    """Mails a second, against a bare aiosmtplib loop that sends as many of the same size over as many connections."""
+    rounds = []
+    for number in range(3):
+        theirs = await _bare_rate(site)
+        async with site.database() as connection:
+            names = [f"rate{number}-{mail}x" for mail in range(MAILS)]
+            # The files first: what is measured is the mails, not the disk.
+            began = time.monotonic()
+            await _leave(connection, site.switch.recordings / DOMAIN / "101", names)
+            written = time.monotonic()
+            # A hint, as the switch gives one.
+            await site.switch.leave_message("101", caller_name=f"last{number}x", talking=0.01)
+        last = 0.0
+        for _ in range(MAILS + 1):
+            last = float((await site.mail.line()).split(" ", 1)[0])
+        rounds.append(((MAILS + 1) / (last - written), theirs))
+        assert written > began
+        await asyncio.sleep(1)
+    ours, bare = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    say(
+        f"mails of {SAMPLE.stat().st_size * 4 / 3 / 1024:.0f} KiB: {ours:.0f}/s, bare aiosmtplib loop {bare:.0f}/s: ratio {ours / bare:.2f} (aim 0.70); "
+        f"memory {site.memory():.0f} MiB"
+    )
+    return ours / bare
+
+
+async def _bare_rate(site: Site) -> float:
+    content = SAMPLE.read_bytes()
+    left = iter(range(MAILS))
+
+    async def connection() -> None:
+        async with aiosmtplib.SMTP(hostname="127.0.0.1", port=site.mail.port, start_tls=False) as client:
+            for number in left:
+                mail = EmailMessage()
+                mail["From"], mail["To"], mail["Subject"] = (
+                    f"voicemail@{DOMAIN}",
+                    "tech@example.com",
+                    f"Voicemail from bare{number}x (089), 0:18",
+                )
+                mail.set_content("A message.")
+                mail.add_attachment(content, maintype="audio", subtype="wav", filename="message.wav")
+                await client.sendmail(f"voicemail@{DOMAIN}", ["tech@example.com"], mail.as_bytes())
+
+    began = time.monotonic()
+    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+    took = time.monotonic() - began
+    for _ in range(MAILS):
+        await site.mail.line()
+    return MAILS / took
+
+
+async def indexing(site: Site) -> None:
+    """50,000 recordings, against a walk that only looks at each."""
+    root = site.folder / "many"
+    header = SAMPLE.read_bytes()[:4096]
+    for mailbox in range(500):
+        folder = root / DOMAIN / str(mailbox)
+        folder.mkdir(parents=True)
+        for number in range(FILES // 500):
+            path = folder / f"msg_{number}.wav"
+            path.write_bytes(header)
+            os.utime(path, (0, 1_700_000_000))  # a younger file would be left alone: it may still grow
+    pool = await open_pool(site.dsn, application_name="benchmark")
+    index = RecordingIndex(pool, RecordingPaths(root, str(root)))
+    began = time.monotonic()
+    seen = sum(1 for _ in _walk(root))
+    walk = time.monotonic() - began
+    began = time.monotonic()
+    await index.scan()
+    first = time.monotonic() - began
+    began = time.monotonic()
+    await index.scan()
+    again = time.monotonic() - began
+    indexed = await pool.fetchval("SELECT count(*) FROM voicemail.recording")
+    await pool.close()
+    if seen != FILES or indexed < FILES:
+        raise RuntimeError(f"{seen} files seen, {indexed} indexed")
+    say(
+        f"indexing {FILES:,} files: {first:.1f} s (size, duration, codec, SHA-256), {first / walk:.0f} times a bare scandir+stat walk ({walk:.2f} s); "
+        f"again, nothing changed: {again:.1f} s, {again / walk:.1f} times"
+    )
+
+
+def _walk(folder: Path) -> "list[os.stat_result]":
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found += _walk(Path(entry.path))
+            else:
+                found.append(entry.stat(follow_symlinks=False))
+    return found
