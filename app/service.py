@@ -18,6 +18,7 @@ from app.database.jobs import Jobs
 from app.database.leader import Leader
 from app.database.migrations import migrate
 from app.database.pool import UNAVAILABLE, Pool, close_pool, open_pool
+from app.database.snapshot import Snapshots
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
@@ -36,6 +37,7 @@ from app.messages.recorder import Recorder
 from app.messages.rendering import Rendering
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
+from app.messages.unchanged import UnchangedPages
 from app.notifications.announce import Announcer
 from app.notifications.claims import Claims
 from app.notifications.compose import Composer
@@ -79,6 +81,7 @@ class _Ground:
     settings: Settings
     domain: Domain
     dsn: str
+    switch_dsn: str
     pool: Pool
     switch_pool: Pool
     jobs: Jobs
@@ -147,7 +150,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     _make_data_dir(settings)
     async with AsyncExitStack() as stack:
         ground = await _open_ground(settings, stack)
-        parts = [_basics(ground), await _mailboxes(ground), _messages(ground), _notifications(ground, stack)]
+        parts = [_basics(ground), await _mailboxes(ground), _messages(ground, stack), _notifications(ground, stack)]
         _start(ground, parts, stack)
         url = await _serve_http(ground, parts, stack)
         log.info("serving", url=url, domain=ground.domain, version=_version())
@@ -191,6 +194,7 @@ async def _open_ground(settings: Settings, stack: AsyncExitStack) -> _Ground:
         settings=settings,
         domain=domain,
         dsn=dsn,
+        switch_dsn=switch_dsn,
         pool=pool,
         switch_pool=switch_pool,
         jobs=Jobs(dsn),
@@ -272,7 +276,7 @@ async def _mailboxes(ground: _Ground) -> _Parts:
     return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
 
 
-def _messages(ground: _Ground) -> _Parts:
+def _messages(ground: _Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
     announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
     recorder = Recorder(ground.pool, ground.switch_pool, ground.paths, announcer.announce, max_age=settings.notify_max_age)
@@ -280,6 +284,8 @@ def _messages(ground: _Ground) -> _Parts:
     intake = Intake(ground.pool, ground.switch_pool, recorder, index)
     watcher = RecordingWatcher(index, ground.paths, intake.wake)
     messages = Messages(ground.pool, ground.switch_pool, recorder, ground.paths, ground.domain)
+    snapshots = Snapshots([ground.dsn, ground.switch_dsn])
+    stack.push_async_callback(snapshots.close)
 
     def hear(_event: Event) -> None:
         if ground.leader.leading:
@@ -293,7 +299,7 @@ def _messages(ground: _Ground) -> _Parts:
         return str(settings.recordings_path)
 
     return _Parts(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
+        routes=(MessageRoutes(messages, Rendering(settings.zone), UnchangedPages(snapshots), settings.public_url),),
         leading=(intake.run, watcher.run, Indexes(ground.switch_pool).run),
         checks={"recordings": folder},
     )

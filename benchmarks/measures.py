@@ -88,10 +88,31 @@ async def listing(site: Site) -> float:
             rounds.append((await requests_a_second(site.port, paths, seconds=3), bare_rate))
     ours, theirs = (statistics.median(rates) for rates in zip(*rounds, strict=True))
     say(
-        f"list of 50 messages ({len(body):,} bytes): {ours:,.0f}/s, bare handler {theirs:,.0f}/s: ratio {ours / theirs:.2f} (aim 0.33); "
-        f"memory {site.memory():.0f} MiB"
+        f"list of 50 messages ({len(body):,} bytes) while nothing is committed: {ours:,.0f}/s, bare handler {theirs:,.0f}/s: "
+        f"ratio {ours / theirs:.2f} (aim 0.33); memory {site.memory():.0f} MiB"
+    )
+    busy = await _while_committing(site, paths)
+    say(
+        f"the same while something is committed all the time, so that every page is made anew: {busy:,.0f}/s: ratio {busy / theirs:.2f}"
     )
     return ours / theirs
+
+
+async def _while_committing(site: Site, paths: list[str]) -> float:
+    """Lists while another client commits as fast as it can, a change that has nothing to do with them."""
+    over = False
+
+    async def commit() -> None:
+        async with site.database() as connection:
+            while not over:
+                await connection.execute("SELECT pg_current_xact_id()")
+                await asyncio.sleep(0.001)
+
+    committing = asyncio.ensure_future(commit())
+    rate = await requests_a_second(site.port, paths, seconds=3)
+    over = True
+    await committing
+    return rate
 
 
 async def writing(site: Site) -> None:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, cast
 from uuid import UUID
 
+import orjson
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -15,6 +16,7 @@ from app.http.routing import Call, get
 from app.messages.links import base_url
 from app.messages.rendering import Rendering
 from app.messages.service import Messages
+from app.messages.unchanged import UnchangedPages
 
 
 def _extension(text: str) -> str:
@@ -56,8 +58,9 @@ class MessageOut(BaseModel):
 class MessageRoutes:
     """Reading messages; nothing here changes one."""
 
-    def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
+    def __init__(self, messages: Messages, rendering: Rendering, pages: UnchangedPages, public_url: str) -> None:
         self._messages = messages
+        self._pages = pages
         self._rendering = rendering
         self._public_url = public_url
 
@@ -66,10 +69,17 @@ class MessageRoutes:
     @get("/v1/voicemail/message", summary="List messages, newest first")
     async def list(self, call: Call, query: MessageQuery) -> Page[MessageOut]:
         """A page of messages."""
-        extension = None if query.extension is None else Extension(query.extension)
-        messages, total = await self._messages.page(call.grant, extension, limit=query.limit, offset=query.offset)
-        data = self._rendering.messages(messages, base_url(call.request, self._public_url))
-        return cast("Page[MessageOut]", {"data": data, "limit": query.limit, "offset": query.offset, "total": total})
+        base = base_url(call.request, self._public_url)
+
+        async def make() -> bytes:
+            extension = None if query.extension is None else Extension(query.extension)
+            messages, total = await self._messages.page(call.grant, extension, limit=query.limit, offset=query.offset)
+            data = self._rendering.messages(messages, base)
+            return orjson.dumps({"data": data, "limit": query.limit, "offset": query.offset, "total": total})
+
+        # Whoever may see the same domains is shown the same page.
+        key = (call.grant.domains, query.extension, query.limit, query.offset, base)
+        return cast("Page[MessageOut]", await self._pages.get(key, make))
 
     @get("/v1/voicemail/message/{key}", summary="Get a message by its id, or the newest of a mailbox by its extension")
     async def show(self, call: Call) -> MessageOut:
