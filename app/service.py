@@ -1,7 +1,6 @@
 """The composition root: opens everything in order, hands it over by constructor, and closes it in reverse."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,15 +10,12 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from app.addressing import Domain
 from app.config import PREFIX, Settings
-from app.database.embedded import EmbeddedPostgres
-from app.database.jobs import Jobs
-from app.database.leader import Leader
 from app.database.migrations import migrate
-from app.database.pool import UNAVAILABLE, Pool, close_pool, open_pool
+from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
-from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
+from app.errors import SettingsError, SwitchUnavailable, Unavailable, places_of
+from app.ground import Ground, end, make_data_dir, open_database, open_ground, when_database_answers, why
 from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
 from app.http.tokens import Authenticator, TokenStore
@@ -30,7 +26,6 @@ from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
 from app.mailboxes.upkeep import DirectoryUpkeep
 from app.mailboxes.waiting import Outcomes
-from app.messages.encoding import prepare_switch_connection, reset_switch_connection
 from app.messages.indexes import Indexes
 from app.messages.intake import Intake
 from app.messages.recorder import Recorder
@@ -50,17 +45,14 @@ from app.notifications.settle import Settler
 from app.notifications.sweep import Sweep
 from app.notifications.transport import SmtpTransport
 from app.recordings.index import RecordingIndex
-from app.recordings.paths import RecordingPaths
 from app.recordings.watcher import RecordingWatcher
 from app.switch.directory_files import FilesDirectory
-from app.switch.esl import Event, EventSocket
+from app.switch.esl import Event
 from app.switch.tables import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
-_OWN_CONNECTIONS, _SWITCH_CONNECTIONS = 20, 10
 _MAILS_AT_ONCE, _DELETIONS_AT_ONCE = 10, 5
-_DATABASE_RETRY = 1.0  # seconds
 _RESTART = 1.0  # seconds
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
@@ -72,22 +64,6 @@ class Service:
     """A running service."""
 
     url: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """What everything else stands on."""
-
-    settings: Settings
-    domain: Domain
-    dsn: str
-    switch_dsn: str
-    pool: Pool
-    switch_pool: Pool
-    jobs: Jobs
-    leader: Leader
-    switch: EventSocket
-    paths: RecordingPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +101,14 @@ async def serve(settings: Settings) -> int:
 
 async def migrate_database(settings: Settings) -> list[str]:
     """Bring the schema up to date; the names of the migrations applied. Raises ``SchemaError`` or ``DatabaseUnavailable``."""
-    async with _database(settings) as dsn:
+    async with open_database(settings) as dsn:
         return await migrate(dsn)
 
 
 @asynccontextmanager
 async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
     """The API's tokens, also where no service runs. Raises as ``migrate_database`` does."""
-    async with _database(settings) as dsn:
+    async with open_database(settings) as dsn:
         await migrate(dsn)
         pool = await open_pool(dsn, size=1, application_name="token")
         try:
@@ -147,9 +123,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
     Raises ``SettingsError`` for what only shows now, as a port that is taken, and ``SchemaError``.
     """
-    _make_data_dir(settings)
+    make_data_dir(settings)
     async with AsyncExitStack() as stack:
-        ground = await _open_ground(settings, stack)
+        ground = await open_ground(settings, stack)
         parts = [_basics(ground), await _mailboxes(ground), _messages(ground, stack), _notifications(ground, stack)]
         _start(ground, parts, stack)
         url = await _serve_http(ground, parts, stack)
@@ -158,68 +134,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         log.info("stopping")
 
 
-def _make_data_dir(settings: Settings) -> None:
-    """Make the folder, where anything is to be kept in it."""
-    if settings.database_url is None or settings.secret_key is None:
-        try:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError.field(PREFIX + "DATA_DIR", f"{settings.data_dir} cannot be made: {_why(error)}") from None
-        if not os.access(settings.data_dir, os.R_OK | os.W_OK | os.X_OK):
-            raise SettingsError.field(PREFIX + "DATA_DIR", f"{settings.data_dir} cannot be written")
-
-
-def _why(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else type(error).__name__
-
-
-async def _open_ground(settings: Settings, stack: AsyncExitStack) -> _Ground:
-    domain = Domain.parse(settings.domain)
-    dsn = await stack.enter_async_context(_database(settings))
-    await _when_database_answers(lambda: migrate(dsn))
-    switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else dsn
-    pool = await open_pool(dsn, size=_OWN_CONNECTIONS, application_name="service")
-    stack.push_async_callback(close_pool, pool)
-    switch_pool = await open_pool(
-        switch_dsn,
-        size=_SWITCH_CONNECTIONS,
-        application_name="messages",
-        prepare=prepare_switch_connection,
-        reset=reset_switch_connection,
-    )
-    stack.push_async_callback(close_pool, switch_pool)
-    switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
-    stack.push_async_callback(switch.close)
-    return _Ground(
-        settings=settings,
-        domain=domain,
-        dsn=dsn,
-        switch_dsn=switch_dsn,
-        pool=pool,
-        switch_pool=switch_pool,
-        jobs=Jobs(dsn),
-        leader=Leader(dsn),
-        switch=switch,
-        paths=RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch),
-    )
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[str]:
-    """The DSN of our database; that of an embedded server, which runs as long as the block, where none is set."""
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    embedded = EmbeddedPostgres(settings.data_dir / "postgresql")
-    async with embedded as dsn:
-        reviving = asyncio.ensure_future(embedded.run())
-        try:
-            yield dsn
-        finally:
-            await _end(reviving)
-
-
-def _basics(ground: _Ground) -> _Parts:
+def _basics(ground: Ground) -> _Parts:
     """What belongs to no capability."""
 
     async def database() -> str:
@@ -246,7 +161,7 @@ def _basics(ground: _Ground) -> _Parts:
     return _Parts(always=(ground.jobs.run,), checks=checks)
 
 
-async def _mailboxes(ground: _Ground) -> _Parts:
+async def _mailboxes(ground: Ground) -> _Parts:
     cipher = PinCipher(load_or_create_key(ground.settings.secret_key, ground.settings.data_dir))
     directory = FilesDirectory(ground.settings.directory_path, ground.settings.directory_format, ground.switch)
     phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool), ground.jobs)
@@ -265,7 +180,7 @@ async def _mailboxes(ground: _Ground) -> _Parts:
     mailboxes = Mailboxes(
         pool=ground.pool, domain=ground.domain, cipher=cipher, phone=phone, publisher=publisher, outcomes=outcomes
     )
-    await _when_database_answers(mailboxes.check_key)
+    await when_database_answers(mailboxes.check_key)
     ground.switch.on_event(phone.hear)
     ground.switch.on_connect(upkeep.wake)
 
@@ -276,7 +191,7 @@ async def _mailboxes(ground: _Ground) -> _Parts:
     return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
 
 
-def _messages(ground: _Ground, stack: AsyncExitStack) -> _Parts:
+def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
     announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
     recorder = Recorder(ground.pool, ground.switch_pool, ground.paths, announcer.announce, max_age=settings.notify_max_age)
@@ -305,7 +220,7 @@ def _messages(ground: _Ground, stack: AsyncExitStack) -> _Parts:
     )
 
 
-def _notifications(ground: _Ground, stack: AsyncExitStack) -> _Parts:
+def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
     transport = SmtpTransport(
         settings.smtp_host,
@@ -353,7 +268,7 @@ def _notifications(ground: _Ground, stack: AsyncExitStack) -> _Parts:
     return _Parts(routes=routes, always=(sweep.run,), checks={"mail": mail})
 
 
-def _start(ground: _Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> None:
+def _start(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> None:
     """Connect to the switch and run what runs; it ends before anything it uses is closed."""
     leading = [run for part in parts for run in part.leading]
 
@@ -365,10 +280,10 @@ def _start(ground: _Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> N
     ground.switch.start()
     always = [run for part in parts for run in part.always]
     running = [asyncio.ensure_future(_forever(run)) for run in (*always, lambda: ground.leader.lead(lead))]
-    stack.push_async_callback(_end, *running)
+    stack.push_async_callback(end, *running)
 
 
-async def _serve_http(ground: _Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> str:
+async def _serve_http(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> str:
     settings = ground.settings
     token = settings.api_token.get_secret_value() if settings.api_token else None
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
@@ -382,26 +297,9 @@ async def _serve_http(ground: _Ground, parts: Sequence[_Parts], stack: AsyncExit
         await web.TCPSite(runner, settings.http_host, settings.http_port).start()
     except OSError as error:
         place = f"{settings.http_host} port {settings.http_port}"
-        raise SettingsError.field(PREFIX + "HTTP_PORT", f"{place} cannot be listened on: {_why(error)}") from None
+        raise SettingsError.field(PREFIX + "HTTP_PORT", f"{place} cannot be listened on: {why(error)}") from None
     host, port = runner.addresses[0][:2]
     return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-async def _when_database_answers(ask: Callable[[], Awaitable[object]]) -> None:
-    """Ask until the database is there; what else is wrong with it ends the start."""
-    told = ""
-    while True:
-        try:
-            await ask()
-            return
-        except DatabaseUnavailable as error:
-            trouble = error.detail
-        except UNAVAILABLE as error:
-            trouble = type(error).__name__
-        if trouble != told:
-            log.warning("waiting_for_database", reason=trouble)
-        told = trouble
-        await asyncio.sleep(_DATABASE_RETRY)
 
 
 async def _forever(run: Run) -> None:
@@ -413,12 +311,6 @@ async def _forever(run: Run) -> None:
             # The text of an exception may quote what it choked on, so only its type and place are told.
             log.error("background_failed", error=type(error).__name__, at=places_of(error))
         await asyncio.sleep(_RESTART)
-
-
-async def _end(*running: "asyncio.Future[None]") -> None:
-    for task in running:
-        task.cancel()
-    await asyncio.wait(running)
 
 
 def _version() -> str:
