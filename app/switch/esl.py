@@ -158,6 +158,10 @@ class EventSocket:
         """Logged in and subscribed."""
         self._tell(self._raise)
 
+    def link_lost(self) -> None:
+        """The connection is over."""
+        self._tell(self._lose)
+
     def link_down(self, reason: str, retry_in: float) -> None:
         """Not connected."""
         self._tell(functools.partial(self._lower, reason, retry_in))
@@ -217,6 +221,10 @@ class EventSocket:
         log.info("switch_connected", switch=self._peer)
         for callback in self._on_connect:
             _call(callback)
+
+    def _lose(self) -> None:
+        self._up.clear()
+        self._error = self._error or "the connection was lost"
 
     def _lower(self, reason: str, retry_in: float | None = None) -> None:
         if self._closed:

@@ -48,6 +48,9 @@ class Listener(Protocol):
     def link_up(self) -> None:
         """Logged in and subscribed."""
 
+    def link_lost(self) -> None:
+        """Not connected from now on; the commands that waited are about to be failed."""
+
     def link_down(self, reason: str, retry_in: float) -> None:
         """Not connected; every command that waited has been failed."""
 
@@ -126,7 +129,7 @@ class Link:
             resolver=self._resolver,
             connect_timeout=terms.connect_timeout,
             on_event=self._listener.link_event,
-            ended=self._woken.set,
+            ended=self._ended,
         )
         up_at = time.monotonic()
         lost = WireLost("the connection was closed")
@@ -147,6 +150,10 @@ class Link:
             wire.stop(lost)
             self._refuse_submitted(str(lost))
         return lost, lasted
+
+    def _ended(self) -> None:
+        self._listener.link_lost()
+        self._woken.set()
 
     def _serve(self, wire: Wire) -> None:
         """Send what is submitted and watch the clock, until the connection is lost."""

@@ -234,11 +234,12 @@ class Wire(InboundESL):  # type: ignore[misc]
         self.connected = False
         self.reason = str(lost)
         self._refusal = lost if isinstance(lost, WireRefused) else None
+        # First: whoever hears that its command failed must not find the connection up.
+        self._ended()
         waiting, self._commands_sent = self._commands_sent, []
         for call in waiting:
             call.set_exception(lost)
         self._auth_request_event.set()
-        self._ended()
 
     def stop(self, reason: WireLost | None = None) -> None:
         """Close the socket and fail what waits, whatever the peer does."""

@@ -1,4 +1,4 @@
-"""One running service for all tests of the API; each test works on extensions of its own."""
+"""One running service for all tests of a module; each test works on extensions of its own."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -9,18 +9,20 @@ from databases import another
 from pbx import Site, stand_in
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def api(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """The service with its stand-in switch and mail catcher."""
     admin = await asyncpg.connect(postgres)
     await admin.execute(f"CREATE DATABASE test_api TEMPLATE {template}")
-    await admin.close()
-    folder = tmp_path_factory.mktemp("api")
-    dsn = another(postgres, "test_api")
+    folder, dsn = tmp_path_factory.mktemp("api"), another(postgres, "test_api")
     site = Site(dsn, folder, stand_in(dsn, folder))
-    await site.open()
-    yield site
-    await site.close()
+    try:
+        await site.open()
+        yield site
+    finally:
+        await site.close()
+        await admin.execute("DROP DATABASE test_api WITH (FORCE)")
+        await admin.close()
 
 
 @pytest.fixture(scope="session")
