@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import structlog
 
 from app.database.pool import Pool, close_pool, open_pool
+
+log = structlog.get_logger(__name__)
 
 TABLES = Path(__file__).with_name("voicemail_tables.sql")
 # Two starts at once must not both create them.
@@ -80,9 +83,15 @@ class StandInTables:
     async def open(self) -> None:
         """Connect, and create what is not there."""
         self._pool = await open_pool(self._dsn, size=4, application_name="stand-in switch")
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_LOCK)
-            await connection.execute(TABLES.read_text())
+        while True:
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await connection.execute(_LOCK)
+                    await connection.execute(TABLES.read_text())
+                return
+            except asyncpg.DeadlockDetectedError:
+                # The service creates an index of its own just now, and each waits for the other until the server ends one.
+                log.info("stand_in_tables_again")
 
     async def close(self) -> None:
         """Disconnect."""
