@@ -6,7 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +60,9 @@ class Postmaster:
 class Cluster:
     """The files of one cluster below ``folder`` and the server on them."""
 
-    def __init__(self, folder: Path, binaries: Binaries, account: Account) -> None:
+    def __init__(self, folder: Path, binaries: Binaries, account: Account, interrupted: threading.Event) -> None:
+        """``interrupted``: set where nobody waits for the server any more; what is being made then is given up."""
+        self._interrupted = interrupted
         self._folder = folder
         self._binaries = binaries
         self._account = account
@@ -139,22 +143,37 @@ class Cluster:
 
     def _run(self, program: Path, *arguments: str | Path, stdin: str = "") -> None:
         try:
-            done = subprocess.run(  # noqa: S603 - no shell, and paths of our own
+            process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
                 [*self._account.prefix, program, *arguments],
-                input=stdin.encode(),
-                capture_output=True,
-                timeout=START_PATIENCE,
-                check=False,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 cwd="/",
                 env=_ENVIRONMENT,
                 start_new_session=True,
                 **self._account.popen(),
             )
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             raise DatabaseUnavailable(f"{program.name} could not be run: {type(error).__name__}") from error
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise DatabaseUnavailable(f"{program.name} failed: {lines[-1] if lines else f'exit status {done.returncode}'}")
+        said = self._wait(process, program.name, stdin)
+        if process.returncode != 0:
+            lines = said.decode(errors="replace").strip().splitlines()
+            raise DatabaseUnavailable(f"{program.name} failed: {lines[-1] if lines else f'exit status {process.returncode}'}")
+
+    def _wait(self, process: "subprocess.Popen[bytes]", name: str, stdin: str) -> bytes:
+        """What a program wrote to its standard error. It is killed, with what it started, when nobody waits any more."""
+        deadline = time.monotonic() + START_PATIENCE
+        given: bytes | None = stdin.encode()
+        while True:
+            try:
+                return process.communicate(given, timeout=0.05)[1]
+            except subprocess.TimeoutExpired:
+                given = None  # it has it
+            if self._interrupted.is_set() or time.monotonic() > deadline:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+                raise DatabaseUnavailable(f"{name} was interrupted" if self._interrupted.is_set() else f"{name} took too long")
 
     def start(self) -> Postmaster:
         """Start the server and wait until it accepts connections. Raises ``DatabaseUnavailable`` with its own reason."""
@@ -194,6 +213,9 @@ class Cluster:
         while self._child.poll() is None:
             if (found := self.running()) is not None and found.pid == self._child.pid:
                 return ""
+            if self._interrupted.is_set():
+                self.stop(self._child.pid)
+                return "it was interrupted"
             if time.monotonic() > deadline:
                 self.stop(self._child.pid)
                 return f"it was not ready after {START_PATIENCE:.0f} s"

@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from io import BufferedRandom
 from pathlib import Path
@@ -36,14 +37,18 @@ class EmbeddedPostgres:
         self._users: BufferedRandom | None = None
         self._cluster: Cluster | None = None
         self._reaper: subprocess.Popen[bytes] | None = None
+        self._interrupted = threading.Event()
 
     async def start(self) -> str:
         """Start the server or join the one that runs; returns its DSN with the password. Raises ``DatabaseUnavailable``."""
+        self._interrupted.clear()
         work = asyncio.ensure_future(asyncio.to_thread(self._start))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
+            self._interrupted.set()
             await asyncio.wait([work])
+            work.exception()  # seen; that it was interrupted is no news
             await self.stop()
             raise
 
@@ -100,7 +105,7 @@ class EmbeddedPostgres:
         for name in ("turn.lock", "users.lock"):
             os.close(os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600))
             account.give(self._folder / name)
-        return Cluster(self._folder, binaries, account)
+        return Cluster(self._folder, binaries, account, self._interrupted)
 
     def _read_password(self) -> str:
         return (self._folder / "password").read_text().strip()

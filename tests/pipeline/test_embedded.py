@@ -301,6 +301,20 @@ async def test_an_interrupted_first_start_is_done_again(folder: Path) -> None:
         assert await read(dsn) == "here"
 
 
+@pytest.mark.parametrize("after", [0.02, 0.1, 0.25, 0.4])
+async def test_a_first_start_that_is_cancelled_gives_up_what_it_makes_and_the_next_one_works(folder: Path, after: float) -> None:
+    start = asyncio.create_task(EmbeddedPostgres(folder).start())
+    await asyncio.sleep(after)
+    start.cancel()
+    _, running = await asyncio.wait([start], timeout=2)
+
+    assert not running
+    assert not (folder / "cluster" / "postmaster.pid").exists()
+    async with EmbeddedPostgres(folder) as dsn:
+        await write(dsn)
+        assert await read(dsn) == "here"
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing_running(folder: Path) -> None:
     start = asyncio.create_task(EmbeddedPostgres(folder).start())
     await until(folder.exists)
