@@ -49,6 +49,7 @@ class _Server:
         self._connections = 0
 
     async def ask(self) -> str | None:
+        """The server's snapshot and which connection it was asked over; None while the server is away, or a standby."""
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._dsn, application_name="snapshot", command_timeout=_STATEMENT)
