@@ -175,7 +175,7 @@ class Settings(BaseSettings):
         return (self.recordings_switch_path or str(self.recordings_path.absolute())).rstrip("/") or "/"
 
 
-def load_settings(**overrides: object) -> Settings:
+def load_settings(*, env_file: Path = Path(".env"), **overrides: object) -> Settings:
     """The settings of this process; ``overrides`` (by field name) win. Raises ``SettingsError`` with every wrong setting."""
     unknown = sorted(
         name for name in os.environ if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.model_fields
@@ -183,7 +183,7 @@ def load_settings(**overrides: object) -> Settings:
     secrets = SECRETS_FOLDER if SECRETS_FOLDER.is_dir() and os.access(SECRETS_FOLDER, os.R_OK) else None
     errors = [FieldError(name, "is not a setting of this service") for name in unknown]
     try:
-        settings = Settings(_secrets_dir=secrets, **overrides)  # type: ignore[arg-type]
+        settings = Settings(_env_file=env_file, _secrets_dir=secrets, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         errors += [_field_error(item["loc"], item["msg"]) for item in error.errors(include_input=False)]
     if errors:

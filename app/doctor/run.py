@@ -1,6 +1,7 @@
 """``voicemail doctor``: every part in order, told as it is found."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from app.config import Settings, load_settings
 from app.doctor.database import check_database, check_embedded, check_switch_tables
@@ -17,7 +18,7 @@ from app.switch.esl import EventSocket
 Tell = Callable[[list[Finding]], bool]
 
 
-async def doctor(*, as_json: bool = False, mail_to: str | None = None) -> int:
+async def doctor(*, as_json: bool = False, mail_to: str | None = None, env_file: Path = Path(".env")) -> int:
     """Check everything; prints each finding, or one JSON document. Returns 0 only when all is well."""
     configure_logging("error")
     report = Report()
@@ -30,7 +31,7 @@ async def doctor(*, as_json: bool = False, mail_to: str | None = None) -> int:
         return well
 
     try:
-        settings = load_settings()
+        settings = load_settings(env_file=env_file)
     except SettingsError as error:
         tell([failed(item.field, item.message, "the service does not start", "see docs/settings.md") for item in error.errors])
     else:

@@ -134,6 +134,43 @@ async def test_settings_come_from_a_dot_env_file_too(offline: Site) -> None:
     assert (status, output) == (0, "the schema is up to date\n"), errors
 
 
+async def test_settings_come_from_the_file_that_env_file_names_and_not_from_dot_env(offline: Site) -> None:
+    environment = offline.environment()
+    moved = {name: environment.pop(name) for name in list(environment) if name.startswith("VOICEMAIL_")}
+    (offline.folder / "another.env").write_text("".join(f"{name}={value}\n" for name, value in moved.items()))
+    (offline.folder / ".env").write_text("VOICEMAIL_DOMAIN=no domain\n")
+
+    status, output, errors = await voicemail(
+        "--env-file", "another.env", "migrate", environment=environment, folder=offline.folder
+    )
+
+    assert (status, output) == (0, "the schema is up to date\n"), errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["dance"], "No such command 'dance'"),
+        (["token", "create"], "Missing argument 'NAME'"),
+        (["--env-file", "absent", "migrate"], "absent"),
+        ([], "Usage: "),
+    ],
+)
+async def test_a_wrong_call_is_told_in_a_sentence(offline: Site, arguments: list[str], told: str) -> None:
+    status, output, errors = await voicemail(*arguments, environment=offline.environment(), folder=offline.folder)
+
+    assert (status, output) == (2, "")
+    assert told in errors
+    assert "Traceback" not in errors
+
+
+async def test_the_command_says_its_version(offline: Site) -> None:
+    status, output, _ = await voicemail("--version", environment=offline.environment(), folder=offline.folder)
+
+    assert status == 0
+    assert output.startswith("voicemail 0.")
+
+
 async def test_the_key_of_another_database_stops_the_start(stand_in_site: Site) -> None:
     await stand_in_site.create("101")
     key = base64.b64encode(os.urandom(32)).decode()
@@ -222,4 +259,4 @@ async def test_a_wrong_call_gets_the_usage(offline: Site, arguments: list[str]) 
     status, output, errors = await voicemail(*arguments, environment=offline.environment(), folder=offline.folder)
 
     assert status == (0 if "--help" in arguments else 2)
-    assert "usage: voicemail" in output + errors
+    assert "Usage: voicemail" in output + errors

@@ -1,0 +1,1 @@
+"""The ``voicemail`` command: one module a noun."""

@@ -1,0 +1,72 @@
+"""Assembles the ``voicemail`` command and turns every expected failure into a sentence and an exit status."""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from app.cli import doctor, migrate, sandbox, serve, token
+from app.errors import SettingsError, VoicemailError
+
+cli = typer.Typer(
+    name="voicemail", help="A voicemail backend for FreeSWITCH.", no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+cli.command("serve")(serve.serve)
+cli.command("sandbox")(sandbox.sandbox)
+cli.command("migrate")(migrate.migrate)
+cli.command("doctor")(doctor.doctor)
+cli.add_typer(token.cli, name="token")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"voicemail {version('freeswitch-voicemail')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    context: typer.Context,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="read settings from this file instead of .env", exists=True, dir_okay=False, readable=True
+        ),
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A voicemail backend for FreeSWITCH."""
+    context.obj = env_file
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status is 0 if all went well, 1 if it did not and 2 for a wrong call or wrong settings."""
+    try:
+        return int(cli(arguments, prog_name="voicemail", standalone_mode=False) or 0)
+    except TyperException as error:
+        print(_wrong_call(error), file=sys.stderr)
+        return error.exit_code
+    except SettingsError as error:
+        print("voicemail: cannot start, some settings are wrong:", file=sys.stderr)
+        for item in error.errors:
+            print(f"  {item.field}: {item.message}", file=sys.stderr)
+        return 2
+    except VoicemailError as error:
+        print(f"voicemail: {error.detail}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _wrong_call(error: TyperException) -> str:
+    message = error.format_message()
+    if message.startswith("Usage:"):  # a command without its arguments: the message is the whole help
+        return message
+    context: typer.Context | None = getattr(error, "ctx", None)
+    return f"{context.get_usage()}\n\nvoicemail: {message}" if context else f"voicemail: {message}"
