@@ -11,9 +11,11 @@ import structlog
 from aiohttp import web
 
 from app.config import PREFIX, Settings
+from app.database.claims import Claims
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
+from app.database.sweep import Sweep
 from app.errors import SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.ground import Ground, end, make_data_dir, open_database, open_ground, when_database_answers, why
 from app.http.application import build
@@ -26,33 +28,35 @@ from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
 from app.mailboxes.upkeep import DirectoryUpkeep
 from app.mailboxes.waiting import Outcomes
+from app.messages import removal_store
 from app.messages.indexes import Indexes
 from app.messages.intake import Intake
 from app.messages.recorder import Recorder
+from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
 from app.messages.unchanged import UnchangedPages
+from app.notifications import after_mail, ledger
 from app.notifications.announce import Announcer
-from app.notifications.claims import Claims
 from app.notifications.compose import Composer
 from app.notifications.mailer import Mailer
-from app.notifications.model import NOTIFY, SETTLE
+from app.notifications.model import NOTIFY
 from app.notifications.recordings import Recordings
 from app.notifications.routes import NotificationRoutes
 from app.notifications.service import Notifications
-from app.notifications.settle import Settler
-from app.notifications.sweep import Sweep
 from app.notifications.transport import SmtpTransport
 from app.recordings.index import RecordingIndex
+from app.recordings.remover import FileRemover
 from app.recordings.watcher import RecordingWatcher
 from app.switch.directory_files import FilesDirectory
 from app.switch.esl import Event
+from app.switch.mwi import MessageWaiting
 from app.switch.tables import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
-_MAILS_AT_ONCE, _DELETIONS_AT_ONCE = 10, 5
+_MAILS_AT_ONCE, _REMOVALS_AT_ONCE = 10, 5
 _RESTART = 1.0  # seconds
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
@@ -191,6 +195,21 @@ async def _mailboxes(ground: Ground) -> _Parts:
     return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
 
 
+def _removal(ground: Ground, stack: AsyncExitStack) -> Removal:
+    claims = Claims(ground.dsn)
+    stack.push_async_callback(claims.close)
+    removal = Removal(
+        pool=ground.pool,
+        switch_pool=ground.switch_pool,
+        jobs=ground.jobs,
+        claims=claims,
+        waiting=MessageWaiting(ground.switch, ground.settings.profile),
+        files=FileRemover(ground.paths),
+    )
+    ground.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
+    return removal
+
+
 def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
     announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
@@ -222,6 +241,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
 
 def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
+    removal = _removal(ground, stack)
     transport = SmtpTransport(
         settings.smtp_host,
         settings.smtp_port,
@@ -234,7 +254,6 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
     stack.push_async_callback(transport.close)
     claims = Claims(ground.dsn)
     stack.push_async_callback(claims.close)
-    recordings = Recordings(ground.paths)
     mailer = Mailer(
         pool=ground.pool,
         switch_pool=ground.switch_pool,
@@ -242,21 +261,13 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         claims=claims,
         transport=transport,
         composer=Composer(sender=settings.mail_from),
-        recordings=recordings,
+        recordings=Recordings(ground.paths),
+        removal=removal,
         zone=settings.zone,
     )
-    settler = Settler(
-        pool=ground.pool,
-        switch_pool=ground.switch_pool,
-        jobs=ground.jobs,
-        claims=claims,
-        switch=ground.switch,
-        recordings=recordings,
-        profile=settings.profile,
-    )
     ground.jobs.register(NOTIFY, mailer.deliver, concurrency=_MAILS_AT_ONCE)
-    ground.jobs.register(SETTLE, settler.settle, concurrency=_DELETIONS_AT_ONCE)
-    sweep = Sweep(ground.pool, ground.jobs)
+    removal.register(after_mail.REASON)
+    sweep = Sweep(ground.pool, ground.jobs, {NOTIFY: ledger.due, REMOVE: removal_store.due})
     ground.switch.on_connect(sweep.wake)
 
     async def mail() -> str:

@@ -57,7 +57,28 @@ CREATE TABLE voicemail.recording (
     indexed_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- The ledger of mails: what was to be sent, every outcome, and what became of the recording.
+-- The messages that are to leave the switch, or left it: each for one reason. A row is worked on until it is 'deleted' or 'kept'.
+CREATE TABLE voicemail.removal (
+    id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    message_id  uuid NOT NULL REFERENCES voicemail.message (id),
+    reason      text NOT NULL,                            -- 'after_mail'; its guard is read again at the moment of removal
+    state       text NOT NULL DEFAULT 'asked' CHECK (state IN (
+                    'asked',                              -- nothing was done yet
+                    'deleting',                           -- the row may be deleted: the statement is under way, or was cut off
+                    'row_gone',                           -- the row is deleted; its file is next
+                    'file_gone',                          -- the file is removed, or it stays for another row; MWI is next
+                    'told',                               -- MWI was sent; it is sent once more
+                    'deleted', 'kept')),
+    detail      text NOT NULL DEFAULT '',                 -- why it waits, why it was kept, or a remark on how it went
+    tries       integer NOT NULL DEFAULT 0,
+    next_try_at timestamptz NOT NULL DEFAULT now(),
+    asked_at    timestamptz NOT NULL DEFAULT now(),
+    settled_at  timestamptz,                              -- when it was deleted or kept
+    UNIQUE (message_id, reason)
+);
+CREATE INDEX removal_due ON voicemail.removal (next_try_at) WHERE state NOT IN ('deleted', 'kept');
+
+-- The ledger of mails: what was to be sent, and every outcome. What became of the recording says voicemail.removal.
 CREATE TABLE voicemail.notification (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     message_id        uuid NOT NULL UNIQUE REFERENCES voicemail.message (id),
@@ -72,13 +93,9 @@ CREATE TABLE voicemail.notification (
     next_try_at       timestamptz NOT NULL DEFAULT now(),
     created_at        timestamptz NOT NULL DEFAULT now(),
     settled_at        timestamptz,                        -- when state left 'queued'
-    recording_state   text NOT NULL DEFAULT 'kept' CHECK (recording_state IN ('kept', 'deleting', 'deleted')),
-    recording_detail  text NOT NULL DEFAULT '',
-    recording_tries   integer NOT NULL DEFAULT 0,
-    recording_next_at timestamptz
+    recording_detail  text NOT NULL DEFAULT ''            -- why the recording is kept and no removal is asked for
 );
 CREATE INDEX notification_due ON voicemail.notification (next_try_at) WHERE state = 'queued';
-CREATE INDEX notification_deleting ON voicemail.notification (recording_next_at) WHERE recording_state = 'deleting';
 CREATE INDEX notification_mailbox ON voicemail.notification (domain, extension, created_at DESC);
 
 CREATE TABLE voicemail.notification_recipient (

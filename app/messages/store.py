@@ -5,6 +5,7 @@ Where the table is not there (the switch creates it, and sometimes drops and rec
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -43,13 +44,23 @@ SELECT {_COLUMNS} FROM voicemail_msgs
 WHERE coalesce(uuid, '') = '' AND (username = $1 OR ($1 = '' AND username IS NULL))
 """  # noqa: S608
 
-# Never from what this service has recorded: a row it has not met yet counts too.
-SAME_FILE = "SELECT count(*) FROM voicemail_msgs WHERE file_path = $1"
-DELETE_ROW = """
-DELETE FROM voicemail_msgs
-WHERE (uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND domain IS NULL))
-  AND (username = $2 OR ($2 = '' AND username IS NULL)) AND (file_path = $4 OR ($4 = '' AND file_path IS NULL))
-"""
+# By the service's own index on file_path. Never from what this service has recorded: a row it has not met yet counts too.
+NAMES_FILE = "SELECT EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $1)"
+_SAME = """(uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND domain IS NULL))
+    AND (username = $2 OR ($2 = '' AND username IS NULL)) AND (file_path = $4 OR ($4 = '' AND file_path IS NULL))"""
+_HEARD = "(coalesce(read_epoch, 0) > 0 OR flags IS NOT DISTINCT FROM 'save')"
+# PostgreSQL checks a row again if a phone changed it meanwhile, so what was heard or saved a moment ago is not deleted.
+# The counts are of the statement's beginning, and so include the rows that it deletes.
+REMOVE_ROW = f"""
+WITH removed AS (
+    DELETE FROM voicemail_msgs
+    WHERE {_SAME} AND NOT ($5 AND ({_HEARD} OR EXISTS (SELECT FROM voicemail_msgs WHERE {_SAME} AND {_HEARD})))
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM removed) AS removed,
+    (SELECT count(*) FROM voicemail_msgs WHERE {_SAME}) AS listed,
+    EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $4 AND ({_SAME}) IS NOT TRUE) AS shares_file
+"""  # noqa: S608 - constants of this module
 
 # By the index on created_epoch. Ties stay together, so a slice ends where the next begins.
 SLICE = f"""
@@ -60,6 +71,14 @@ UNDATED = f"SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch IS NUL
 CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 
 BEFORE_ALL = -(2**62)  # an epoch before every row's
+
+
+@dataclass(frozen=True, slots=True)
+class RowRemoval:
+    """What came of deleting one row."""
+
+    gone: bool  # False: it was not there, or it stays
+    shares_file: bool  # another row names the same file
 
 
 @contextmanager
@@ -115,17 +134,20 @@ async def with_key(connection: Connection, key: bytes, *, uuid: str, username: s
     return next((row for row in _rows(records) if row.key == key), None)
 
 
-async def count_with_file(connection: Connection, file_path: str) -> int:
-    """How many rows name this recording, by the service's own index (indexes.py)."""
+async def names_file(connection: Connection, file_path: str) -> bool:
+    """Whether any row names this recording."""
     with _table():
-        return int(await connection.fetchval(SAME_FILE, file_path))
+        return bool(await connection.fetchval(NAMES_FILE, file_path))
 
 
-async def delete(connection: Connection, row: MessageRow) -> int:
-    """Delete exactly this row and say how many went: for where no command of the switch does."""
+async def remove(connection: Connection, row: MessageRow, *, only_unheard: bool) -> RowRemoval:
+    """Delete exactly this row, and say in the same statement whether another row names its file.
+
+    The very same row twice is one message. ``only_unheard``: not if somebody listened to it or saved it, in whichever of the two.
+    """
     with _table():
-        status = await connection.execute(DELETE_ROW, *row[:4])
-    return int(status.rpartition(" ")[2])
+        removed, listed, shares_file = await connection.fetchrow(REMOVE_ROW, *row[:4], only_unheard)
+    return RowRemoval(gone=removed > 0 and removed == listed, shares_file=shares_file)
 
 
 async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:

@@ -6,7 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from app.database.pool import Connection
+from app.database.retries import Retries
+from app.messages.removal_store import RemovalState
 from app.notifications.model import (
+    AFTER_MAIL,
     Draft,
     Notification,
     NotificationState,
@@ -14,15 +17,28 @@ from app.notifications.model import (
     Recipient,
     RecipientState,
     RecordingState,
-    Retries,
     Source,
 )
 
 _COLUMNS = """n.id, n.message_id, n.mailbox_id, n.domain, n.extension, n.mail_message_id, n.local_after_email, n.state, n.detail,
-    n.attempts, n.next_try_at, n.created_at, n.settled_at, n.recording_state, n.recording_detail, n.recording_tries,
+    n.attempts, n.next_try_at, n.created_at, n.settled_at,
+    r.state AS removal_state, coalesce(r.detail, n.recording_detail) AS recording_detail, coalesce(r.tries, 0) AS recording_tries,
     m.row_key, m.domain AS row_domain, m.username, m.uuid, m.file_path, m.recording"""
+_MESSAGE = f"""voicemail.message m
+    LEFT JOIN voicemail.removal r ON r.message_id = m.id AND r.reason = '{AFTER_MAIL}'"""
 # The lease of a try, or the pause that would follow it, whichever is longer.
 _LEASE = "make_interval(secs => greatest($2::float8, least($3::float8 * power(2, least({}, 30)), $4::float8)))"
+# What a client of the API is told. Once the file is gone only MWI is left to do.
+_FATES = {
+    None: RecordingState.KEPT,
+    RemovalState.ASKED: RecordingState.DELETING,
+    RemovalState.DELETING: RecordingState.DELETING,
+    RemovalState.ROW_GONE: RecordingState.DELETING,
+    RemovalState.FILE_GONE: RecordingState.DELETED,
+    RemovalState.TOLD: RecordingState.DELETED,
+    RemovalState.DELETED: RecordingState.DELETED,
+    RemovalState.KEPT: RecordingState.KEPT,
+}
 
 ADD = """
 INSERT INTO voicemail.notification (id, message_id, mailbox_id, domain, extension, mail_message_id, local_after_email)
@@ -40,7 +56,7 @@ ON CONFLICT (notification_id, address) DO NOTHING
 # process is not sent for ever, and a process whose lock was lost with its connection is given the time to write what it did.
 BEGIN = f"""
 UPDATE voicemail.notification n SET attempts = n.attempts + 1, next_try_at = now() + {_LEASE.format("n.attempts")}
-FROM voicemail.message m
+FROM {_MESSAGE}
 WHERE n.id = $1 AND m.id = n.message_id AND n.state = 'queued' AND n.next_try_at <= now()
 RETURNING {_COLUMNS}
 """  # noqa: S608 - constants of this module
@@ -58,8 +74,7 @@ WHERE r.notification_id = $1 AND r.address = o.address AND r.state = 'pending'
 """
 CLOSE = """
 UPDATE voicemail.notification
-SET state = $2, detail = $3, settled_at = now(), recording_state = $4, recording_detail = $5,
-    recording_next_at = CASE WHEN $4 = 'deleting' THEN now() END
+SET state = $2, detail = $3, settled_at = now(), recording_detail = $4
 WHERE id = $1 AND state = 'queued'
 """
 POSTPONE = """
@@ -68,36 +83,16 @@ WHERE id = $1 AND state = 'queued'
 """
 AGE = "SELECT now() - created_at FROM voicemail.notification WHERE id = $1"
 
-BEGIN_DELETING = f"""
-UPDATE voicemail.notification n
-SET recording_tries = n.recording_tries + 1, recording_next_at = now() + {_LEASE.format("n.recording_tries")}
-FROM voicemail.message m
-WHERE n.id = $1 AND m.id = n.message_id AND n.recording_state = 'deleting' AND n.recording_next_at <= now()
-RETURNING {_COLUMNS}
-"""  # noqa: S608
-END_DELETING = """
-UPDATE voicemail.notification SET recording_state = $2, recording_detail = $3, recording_next_at = NULL
-WHERE id = $1 AND recording_state = 'deleting'
-"""
-POSTPONE_DELETING = """
-UPDATE voicemail.notification SET recording_detail = $2, recording_next_at = now() + $3::interval
-WHERE id = $1 AND recording_state = 'deleting'
-"""
-
-# By the partial indexes notification_due and notification_deleting.
+# By the partial index notification_due.
 DUE = """
 SELECT id, attempts FROM voicemail.notification WHERE state = 'queued' AND next_try_at <= now() ORDER BY next_try_at LIMIT $1
 """
-DELETING_DUE = """
-SELECT id, recording_tries FROM voicemail.notification
-WHERE recording_state = 'deleting' AND recording_next_at <= now() ORDER BY recording_next_at LIMIT $1
-"""
 
 OF_MESSAGE = f"""
-SELECT {_COLUMNS} FROM voicemail.notification n JOIN voicemail.message m ON m.id = n.message_id WHERE n.message_id = $1
+SELECT {_COLUMNS} FROM voicemail.notification n JOIN ({_MESSAGE}) ON m.id = n.message_id WHERE n.message_id = $1
 """  # noqa: S608
 NEWEST_OF_MAILBOX = f"""
-SELECT {_COLUMNS} FROM voicemail.notification n JOIN voicemail.message m ON m.id = n.message_id
+SELECT {_COLUMNS} FROM voicemail.notification n JOIN ({_MESSAGE}) ON m.id = n.message_id
 WHERE n.domain = $1 AND n.extension = $2 ORDER BY n.created_at DESC, n.id LIMIT 1
 """  # noqa: S608
 
@@ -148,11 +143,10 @@ async def close(
     state: NotificationState,
     detail: str,
     *,
-    recording: RecordingState = RecordingState.KEPT,
     recording_detail: str,
 ) -> None:
-    """Settle a queued notification, and say what is to become of the recording."""
-    await connection.execute(CLOSE, notification_id, str(state), detail, str(recording), recording_detail)
+    """Settle a queued notification; ``recording_detail``: why the recording is kept, if no removal is asked for."""
+    await connection.execute(CLOSE, notification_id, str(state), detail, recording_detail)
 
 
 async def postpone(connection: Connection, notification_id: UUID, detail: str, delay: float, *, recording_detail: str) -> None:
@@ -166,30 +160,9 @@ async def age(connection: Connection, notification_id: UUID) -> float:
     return found.total_seconds() if found is not None else 0.0
 
 
-async def begin_deleting(connection: Connection, notification_id: UUID, retries: Retries) -> Notification | None:
-    """Count a try to delete the recording and have a lease for it; None where there is nothing to delete, or not yet."""
-    row = await connection.fetchrow(BEGIN_DELETING, notification_id, retries.lease, retries.first, retries.longest)
-    return row and _notification(row)
-
-
-async def end_deleting(connection: Connection, notification_id: UUID, state: RecordingState, detail: str) -> None:
-    """Settle what became of the recording."""
-    await connection.execute(END_DELETING, notification_id, str(state), detail)
-
-
-async def postpone_deleting(connection: Connection, notification_id: UUID, detail: str, delay: float) -> None:
-    """Try to delete the recording again in ``delay`` seconds."""
-    await connection.execute(POSTPONE_DELETING, notification_id, detail, timedelta(seconds=delay))
-
-
 async def due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:
     """Mails to be tried now, each with how often it was tried."""
     return [(UUID(int=row["id"].int), row["attempts"]) for row in await connection.fetch(DUE, limit)]
-
-
-async def deleting_due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:
-    """Recordings to be deleted now, each with how often that was tried."""
-    return [(UUID(int=row["id"].int), row["recording_tries"]) for row in await connection.fetch(DELETING_DUE, limit)]
 
 
 async def of_message(connection: Connection, message_id: UUID) -> Notification | None:
@@ -223,7 +196,7 @@ def _notification(row: Any) -> Notification:
         next_try_at=row["next_try_at"],
         created_at=row["created_at"],
         settled_at=row["settled_at"],
-        recording_state=RecordingState(row["recording_state"]),
+        recording_state=_FATES[row["removal_state"]],
         recording_detail=row["recording_detail"],
         recording_tries=row["recording_tries"],
         source=Source(row["row_key"], row["row_domain"], row["username"], row["uuid"], row["file_path"], row["recording"]),

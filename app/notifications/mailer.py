@@ -11,27 +11,27 @@ import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
+from app.database.claims import Claims
 from app.database.jobs import Jobs
 from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.database.retries import Retries, job_key
 from app.errors import NotFound, Unavailable
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import Mailbox
 from app.messages import store as rows
 from app.messages.model import DELETED, MessageRow
+from app.messages.removal import Removal
 from app.notifications import ledger
-from app.notifications.claims import Claims
+from app.notifications.after_mail import kept_for
 from app.notifications.compose import Audio, Composer, Letter
 from app.notifications.model import (
+    AFTER_MAIL,
     NOTIFY,
-    SETTLE,
     Notification,
     NotificationState,
     Outcome,
     Recipient,
     RecipientState,
-    RecordingState,
-    Retries,
-    job_key,
 )
 from app.notifications.recordings import RecordingEmpty, Recordings
 from app.notifications.wording import ascii_address
@@ -86,6 +86,7 @@ class Mailer:
         transport: Transport,
         composer: Composer,
         recordings: Recordings,
+        removal: Removal,
         zone: ZoneInfo,
         retries: Retries = Retries(),  # noqa: B008 - it is frozen
         patience: float = 60.0,
@@ -94,6 +95,7 @@ class Mailer:
         self._pool, self._switch_pool = pool, switch_pool
         self._jobs, self._claims = jobs, claims
         self._transport, self._composer, self._recordings = transport, composer, recordings
+        self._removal = removal
         self._zone, self._retries, self._patience = zone, retries, patience
 
     async def deliver(self, notification_id: str) -> None:
@@ -226,13 +228,10 @@ class Mailer:
             return
         mailbox = await mailboxes.find(connection, notification.domain, notification.extension)
         kept_because = kept_because or kept_for(notification, mailbox)
-        recording = RecordingState.KEPT if kept_because else RecordingState.DELETING
-        await ledger.close(
-            connection, notification.id, NotificationState.SENT, "", recording=recording, recording_detail=kept_because
-        )
-        if recording is RecordingState.DELETING:
-            await self._jobs.enqueue(connection, SETTLE, str(notification.id), dedupe_key=job_key(notification.id, 0))
-        log.info("mail_sent", **_facts(notification), recipients=len(recipients), recording=str(recording))
+        await ledger.close(connection, notification.id, NotificationState.SENT, "", recording_detail=kept_because)
+        if not kept_because:
+            await self._removal.ask(connection, notification.message_id, AFTER_MAIL)
+        log.info("mail_sent", **_facts(notification), recipients=len(recipients), removal_asked=not kept_because)
 
     async def _postpone(self, connection: Connection, notification: Notification, reason: str, kept_because: str) -> None:
         age = await ledger.age(connection, notification.id)
@@ -260,17 +259,6 @@ class Mailer:
             recording_detail="left alone: the mail was cancelled",
         )
         log.info("mail_cancelled", **_facts(notification), reason=reason)
-
-
-def kept_for(notification: Notification, mailbox: Mailbox | None) -> str:
-    """Why the recording of an accepted mail is kept; ``""`` only where the mailbox wanted it deleted then and wants it now."""
-    if notification.local_after_email:
-        return "the mailbox keeps its recordings"
-    if mailbox is None or mailbox.id != notification.mailbox_id:
-        return "the mailbox was removed"
-    if not mailbox.enabled:
-        return "the mailbox is disabled"
-    return "the mailbox keeps its recordings now" if mailbox.local_after_email else ""
 
 
 def _pending(recipients: Sequence[Recipient]) -> str:

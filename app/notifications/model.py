@@ -7,35 +7,8 @@ from uuid import UUID
 
 from app.addressing import MailboxAddress
 
-NOTIFY, SETTLE = "notify", "settle"  # the two kinds of jobs; the payload of both is a notification's id
-
-
-def job_key(notification_id: UUID, tries: int) -> str:
-    """The dedupe key of the job that follows so many tries: one that still runs must not keep its successor out."""
-    return f"{notification_id}:{tries}"
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """How often something is tried again. All times in seconds.
-
-    It is given up when it is both old enough and was tried often enough: a service that was stopped for a week still tries for
-    more than a day.
-    """
-
-    first: float = 5.0
-    longest: float = 1800.0
-    lease: float = 30.0  # how long a try is left alone at least, should its process have died
-    give_up_after: float = 2 * 86400.0
-    give_up_tries: int = 60
-
-    def delay(self, tries: int) -> float:
-        """How long to wait after so many tries: 5 s, doubling to half an hour."""
-        return float(min(self.first * 2 ** min(max(tries - 1, 0), 30), self.longest))
-
-    def over(self, age: float, tries: int) -> bool:
-        """Whether there is no sense in another try."""
-        return age >= self.give_up_after and tries >= self.give_up_tries
+NOTIFY = "notify"  # the jobs that mail; the payload is a notification's id
+AFTER_MAIL = "after_mail"  # the reason for which a mailed message is removed
 
 
 class NotificationState(StrEnum):
@@ -48,7 +21,7 @@ class NotificationState(StrEnum):
 
 
 class RecordingState(StrEnum):
-    """What becomes of the recording once its mail is settled. It is kept wherever there is any doubt."""
+    """What becomes of the recording once its mail is settled. It is kept if there is any doubt."""
 
     KEPT = "kept"
     DELETING = "deleting"
@@ -126,7 +99,7 @@ class Notification:
     next_try_at: datetime
     created_at: datetime
     settled_at: datetime | None
-    recording_state: RecordingState
+    recording_state: RecordingState  # of the removal after the mail; kept if none was asked for
     recording_detail: str
     recording_tries: int
     source: Source

@@ -47,14 +47,6 @@ class Recordings:
             raise NotFound("the recording is still being written")
         return Audio(path.name, content)
 
-    def remove(self, file_path: str) -> bool:
-        """Remove a recording's file; whether there was one. Raises ``OSError``, or ``NotFound`` for one outside the folder."""
-        try:
-            self._paths.local(file_path).unlink()
-        except FileNotFoundError:
-            return False
-        return True
-
     def exists(self, file_path: str) -> bool:
         """Whether there is anything at the switch's ``file_path``, as far as this process may look."""
         try:

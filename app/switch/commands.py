@@ -40,7 +40,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """What it does, without the arguments: ``vm_delete``, ``sendevent MESSAGE_WAITING``. Safe to log."""
+        """What it does, without the arguments: ``vm_list``, ``sendevent MESSAGE_WAITING``. Safe to log."""
         words = self.text.split(maxsplit=2)
         return words[1] if words[0] == "api" and len(words) > 1 else " ".join(words[:2])
 
@@ -119,23 +119,6 @@ def vm_list(address: MailboxAddress, uuid: str | None = None, *, profile: str = 
     """The messages of a mailbox as text, fields separated by ``:`` and not escaped."""
     chosen = "" if uuid is None else f" text {_uuid(uuid)}"
     return Command(f"api vm_list {_box(address, profile)}{chosen}")
-
-
-def vm_read(address: MailboxAddress, uuid: str, *, read: bool, profile: str = "default") -> Command:
-    """Mark one message read or unread, and send MWI. Without a uuid it would mark the whole domain, so there is always one.
-
-    The uuid is marked in every mailbox that has it, and the reply is ``+OK`` even where none has.
-    """
-    word = "read" if read else "unread"
-    return Command(f"api vm_read {_box(address, profile)} {word} {_uuid(uuid)}")
-
-
-def vm_delete(address: MailboxAddress, uuid: str, *, profile: str = "default") -> Command:
-    """Delete one message and its file, and send MWI. Without a uuid it would empty the mailbox, so there is always one.
-
-    The uuid is deleted in every mailbox that has it, and the reply is ``+OK`` even where none has: check before and after.
-    """
-    return Command(f"api vm_delete {_box(address, profile)} {_uuid(uuid)}")
 
 
 # mod_voicemail: commands split by switch_separate_string, whose arguments may be quoted

@@ -1,7 +1,6 @@
-"""The message lamp: telling the phones of a mailbox how many messages it has.
+"""MWI: tells the phones of a mailbox how many messages it has.
 
-mod_voicemail does it by itself for ``vm_delete`` and ``vm_read``, but not for ``vm_fsdb_*`` and not for changes made in its
-tables; those are followed by a ``refresh``.
+mod_voicemail sends it after its own changes, but not after changes made in its tables; those are followed by a ``refresh``.
 """
 
 import re

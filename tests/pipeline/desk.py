@@ -1,4 +1,4 @@
-"""The part of the service that mails: ledger, mailer and settler, one step at a time, as jobs would run them."""
+"""The part of the service that mails: ledger, mailer and removal, one step at a time, as jobs would run them."""
 
 import asyncio
 from pathlib import Path
@@ -9,33 +9,39 @@ from zoneinfo import ZoneInfo
 from switch_rows import DOMAIN, insert, switch_row
 
 from app.addressing import Domain, Extension, MailboxAddress
+from app.database.claims import Claims
 from app.database.jobs import Jobs
 from app.database.pool import Pool
+from app.database.retries import Retries
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox
+from app.messages import removal_store
 from app.messages.model import MessageRow
 from app.messages.recorder import Recorder
-from app.notifications import ledger
+from app.messages.removal import Pace, Removal
+from app.notifications import after_mail, ledger
 from app.notifications.announce import Announcer
-from app.notifications.claims import Claims
 from app.notifications.compose import Composer
 from app.notifications.mailer import Mailer
-from app.notifications.model import Notification, Recipient, Retries
+from app.notifications.model import Notification, Recipient
 from app.notifications.recordings import Recordings
-from app.notifications.settle import Settler
 from app.notifications.transport import SmtpTransport
 from app.recordings.paths import RecordingPaths
-from app.switch.mwi import Switch
+from app.recordings.remover import FileRemover
+from app.switch.mwi import MessageWaiting, Switch
 
 SOON = Retries(first=0.05, longest=0.1, lease=0.2, give_up_after=1.0, give_up_tries=5)
+AT_ONCE = Pace(settling=0.0, settling_with_copies=0.0, tell_again=0.0)
 
 
 class Desk:
     """One process that mails. Several of them on one database are several processes."""
 
     def __init__(
-        self, dsn: str, pool: Pool, recordings: Path, smtp_port: int, switch: Switch, *, retries: Retries = SOON
-    ) -> None:
+        self, dsn: str, pool: Pool, recordings: Path, smtp_port: int, switch: Switch, *,
+        retries: Retries = SOON, pace: Pace = AT_ONCE,
+    ) -> None:  # fmt: skip
+        self.switch = switch
         self.pool, self.recordings = pool, recordings
         self.paths = RecordingPaths(recordings, str(recordings))
         self.jobs = Jobs(dsn)
@@ -47,17 +53,19 @@ class Desk:
             pool, pool, self.paths, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
         )
         shared: dict[str, Any] = {
-            "pool": pool, "switch_pool": pool, "jobs": self.jobs, "claims": self.claims,
-            "recordings": Recordings(self.paths), "retries": retries,
+            "pool": pool, "switch_pool": pool, "jobs": self.jobs, "claims": self.claims, "retries": retries,
         }  # fmt: skip
+        self.removal = Removal(waiting=MessageWaiting(switch), files=FileRemover(self.paths), pace=pace, **shared)
+        self.removal.register(after_mail.REASON)
         self.mailer = Mailer(
+            recordings=Recordings(self.paths),
+            removal=self.removal,
             transport=self.transport,
             composer=Composer(sender="voicemail@lab.local"),
             zone=ZoneInfo("Asia/Ho_Chi_Minh"),
             patience=2.0,
             **shared,
         )
-        self.settler = Settler(switch=switch, **shared)
 
     async def close(self) -> None:
         """Let go of the mail server and of every claim."""
@@ -104,18 +112,32 @@ class Desk:
             assert found is not None
             return found, await ledger.recipients(connection, notification)
 
+    async def remove(self, notification: UUID) -> None:
+        """Go on with the removal of a notification's message, if one was asked for."""
+        found = await self.pool.fetchval(
+            """
+            SELECT r.id FROM voicemail.removal r JOIN voicemail.notification n USING (message_id) WHERE n.id = $1
+            """,
+            notification,
+        )
+        if found is not None:
+            await self.removal.remove(str(found))
+
     async def work(self, seconds: float = 10.0) -> None:
         """Do what is due, and what becomes due, until nothing is left."""
         async with asyncio.timeout(seconds):
             while await self.pool.fetchval(
-                "SELECT EXISTS (SELECT FROM voicemail.notification WHERE state = 'queued' OR recording_state = 'deleting')"
+                """
+                SELECT EXISTS (SELECT FROM voicemail.notification WHERE state = 'queued')
+                    OR EXISTS (SELECT FROM voicemail.removal WHERE state NOT IN ('deleted', 'kept'))
+                """
             ):
                 async with self.pool.acquire() as connection:
                     mails = [found for found, _ in await ledger.due(connection, 100)]
-                    deletions = [found for found, _ in await ledger.deleting_due(connection, 100)]
+                    removals = [found for found, _ in await removal_store.due(connection, 100)]
                 await asyncio.gather(
                     *(self.mailer.deliver(str(found)) for found in mails),
-                    *(self.settler.settle(str(found)) for found in deletions),
+                    *(self.removal.remove(str(found)) for found in removals),
                 )
                 await asyncio.sleep(0.02)
 

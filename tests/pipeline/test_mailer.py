@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from desk import Desk
 from pbx import stand_in
-from switch_rows import insert, switch_row
 
 from app.database.pool import Pool
+from app.database.retries import Retries
 from app.mailboxes import store as mailboxes
-from app.notifications.model import NotificationState, RecipientState, RecordingState, Retries
+from app.notifications.model import NotificationState, RecipientState, RecordingState
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
 from app.switch.esl import EventSocket
@@ -76,7 +76,7 @@ async def test_a_mail_that_was_accepted_is_sent_once_and_its_recording_removed(d
     assert await rows(desk.pool) == 0
     for _ in range(3):
         await desk.mailer.deliver(str(notification))
-        await desk.settler.settle(str(notification))
+        await desk.remove(notification)
     assert len(mail.messages) == 1
 
 
@@ -171,11 +171,12 @@ async def test_a_mail_is_not_due_before_its_pause_is_over(desk: Desk, mail: Mail
 
 async def test_two_processes_send_one_mail(desk: Desk, database: str, mail: MailCatcher) -> None:
     await desk.mailbox()
-    other = Desk(database, desk.pool, desk.recordings, mail.port, desk.settler._switch)
+    other = Desk(database, desk.pool, desk.recordings, mail.port, desk.switch)
     notifications = [(await desk.leave())[1] for _ in range(10)]
 
     await asyncio.gather(*(each.mailer.deliver(str(found)) for found in notifications for each in (desk, other, desk, other)))
-    await asyncio.gather(*(each.settler.settle(str(found)) for found in notifications for each in (desk, other)))
+    await asyncio.gather(*(each.remove(found) for found in notifications for each in (desk, other)))
+    await desk.work()
     await other.close()
 
     assert len(mail.messages) == 10
@@ -265,37 +266,6 @@ async def test_a_message_deleted_on_the_phone_before_its_mail_is_not_mailed(desk
     assert path.exists()
 
 
-async def test_a_uuid_that_other_messages_share_deletes_this_one_only(desk: Desk, mail: MailCatcher) -> None:
-    """FACTS: ``vm_delete`` deletes every row of its uuid, in all mailboxes, and each one's file."""
-    await desk.mailbox()
-    shared = str(uuid4())
-    other = desk.recordings / "other.wav"
-    other.write_bytes(b"RIFFother")
-    await insert(desk.pool, switch_row(username="102", uuid=shared, file_path=str(other)))
-    path, notification = await desk.leave(uuid=shared)
-
-    await desk.work()
-
-    found, _ = await desk.look(notification)
-    assert (found.state, found.recording_state) == (SENT, DELETED)
-    assert not path.exists()
-    assert other.exists()
-    assert await desk.pool.fetchval("SELECT username FROM voicemail_msgs") == "102"
-
-
-async def test_a_file_that_another_message_has_too_stays(desk: Desk, mail: MailCatcher) -> None:
-    await desk.mailbox()
-    path, notification = await desk.leave()
-    await insert(desk.pool, switch_row(username="102", file_path=str(path)))
-
-    await desk.work()
-
-    found, _ = await desk.look(notification)
-    assert found.state is SENT
-    assert path.exists()
-    assert await desk.pool.fetchval("SELECT username FROM voicemail_msgs") == "102"
-
-
 async def test_a_recording_that_is_not_there_is_waited_for(desk: Desk, mail: MailCatcher) -> None:
     await desk.mailbox()
     path, notification = await desk.leave(None)
@@ -358,26 +328,3 @@ async def test_no_file_outside_the_recordings_is_mailed_or_removed(desk: Desk, m
     found, _ = await desk.look(notification)
     assert (found.state, found.recording_state, mail.messages) == (FAILED, KEPT, [])
     assert secret.read_bytes() == b"secret"
-
-
-async def test_a_switch_that_is_away_keeps_the_recording_until_it_is_back(
-    desk: Desk, switch: StandInSwitch, mail: MailCatcher
-) -> None:
-    await desk.mailbox()
-    path, notification = await desk.leave()
-    await desk.mailer.deliver(str(notification))
-    await switch.stop()
-    for _ in range(3):
-        await desk.settler.settle(str(notification))
-        await asyncio.sleep(0.25)
-    found, _ = await desk.look(notification)
-    assert (found.state, found.recording_state) == (SENT, RecordingState.DELETING)
-    assert found.recording_detail
-    assert path.exists()
-    assert await rows(desk.pool) == 1
-
-    await switch.start()
-    await desk.work()
-
-    assert (await desk.look(notification))[0].recording_state in (DELETED, KEPT)
-    assert len(mail.messages) == 1

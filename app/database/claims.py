@@ -1,4 +1,4 @@
-"""One process at a time works on a notification: advisory locks, all on one connection that is held open."""
+"""One process at a time works on a thing: advisory locks, all on one connection that is held open."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,10 +15,10 @@ _UNLOCK = "SELECT pg_advisory_unlock($1)"
 
 
 class Claims:
-    """The notifications that this process works on.
+    """The things, each by its id, that this process works on.
 
     The locks go with the connection, so those of a process that dies are free at once. Where the database goes away, they are
-    gone while the work goes on: until the attempt's lease in the ledger ends, nobody else begins.
+    gone while the work goes on: until the lease of the attempt ends, nobody else begins.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -28,16 +28,16 @@ class Claims:
         self._turn = asyncio.Lock()  # a connection does one statement at a time
 
     @asynccontextmanager
-    async def hold(self, notification_id: UUID) -> AsyncIterator[bool]:
-        """Whether the notification is ours for the block; False where this or another process works on it.
+    async def hold(self, owner: UUID) -> AsyncIterator[bool]:
+        """Whether the thing with this id is ours for the block; False where this or another process works on it.
 
         Raises one of ``UNAVAILABLE`` where the database is away.
         """
-        if notification_id in self._held:
+        if owner in self._held:
             yield False
             return
-        self._held.add(notification_id)
-        key = int.from_bytes(notification_id.bytes[:8], signed=True)
+        self._held.add(owner)
+        key = int.from_bytes(owner.bytes[:8], signed=True)
         try:
             ours = await self._lock(key)
             try:
@@ -46,7 +46,7 @@ class Claims:
                 if ours:
                     await self._unlock(key)
         finally:
-            self._held.discard(notification_id)
+            self._held.discard(owner)
 
     async def close(self) -> None:
         """Give back every lock."""
@@ -57,7 +57,7 @@ class Claims:
     async def _lock(self, key: int) -> bool:
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._dsn, application_name="mailer", command_timeout=_STATEMENT)
+                self._connection = await connect(self._dsn, application_name="claims", command_timeout=_STATEMENT)
             try:
                 return bool(await self._connection.fetchval(_LOCK, key))
             except BaseException:

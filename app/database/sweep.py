@@ -1,28 +1,33 @@
-"""Finds what is due in the ledger, whatever became of its job: the ledger is the truth, the queue only says when to look."""
+"""Queues what is due, whatever became of its job: the owner's rows are the truth, and the queue only says when to look."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 import structlog
 
 from app.database.jobs import Jobs
-from app.database.pool import UNAVAILABLE, Pool
-from app.notifications import ledger
-from app.notifications.model import NOTIFY, SETTLE, job_key
+from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.database.retries import job_key
 
 log = structlog.get_logger(__name__)
+
+# Reads what is due now, the oldest first and at most so many: the id of each, and how often it was tried.
+Due: TypeAlias = Callable[[Connection, int], Awaitable[list[tuple[UUID, int]]]]
 
 _BATCH = 500
 
 
 class Sweep:
-    """Queues mails and deletions that are due. In several processes at once it does no harm."""
+    """Queues one job for each thing that is due. In several processes at once it does no harm."""
 
-    def __init__(self, pool: Pool, jobs: Jobs, *, interval: float = 15.0) -> None:
+    def __init__(self, pool: Pool, jobs: Jobs, due: Mapping[str, Due], *, interval: float = 15.0) -> None:
+        """``due``: what is due, for each entrypoint whose jobs do it."""
         self._pool = pool
         self._jobs = jobs
+        self._due = dict(due)
         self._interval = interval
         self._wake = asyncio.Event()
 
@@ -49,11 +54,8 @@ class Sweep:
                 continue
 
     async def step(self) -> None:
-        """Queue what is due, the oldest first; what is queued already is not queued twice."""
+        """Queue what is due; what is queued already is not queued twice."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await self._jobs.enqueue_many(connection, NOTIFY, _items(await ledger.due(connection, _BATCH)))
-            await self._jobs.enqueue_many(connection, SETTLE, _items(await ledger.deleting_due(connection, _BATCH)))
-
-
-def _items(due: Sequence[tuple[UUID, int]]) -> list[tuple[str, str, float]]:
-    return [(str(found), job_key(found, tries), 0.0) for found, tries in due]
+            for entrypoint, due in self._due.items():
+                found = [(str(owner), job_key(owner, tries), 0.0) for owner, tries in await due(connection, _BATCH)]
+                await self._jobs.enqueue_many(connection, entrypoint, found)

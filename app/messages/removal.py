@@ -1,0 +1,269 @@
+"""The only way a message leaves the switch: its row, then its file, then MWI; each step is written down before the next.
+
+mod_voicemail's ``vm_delete`` deletes a call's uuid in every mailbox, also copies that arrive while the command waits behind a
+reload. So exactly one row is deleted, by one statement, and nothing here sends that command.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.database.claims import Claims
+from app.database.jobs import Jobs
+from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.database.retries import Retries, job_key
+from app.errors import Invalid, NotFound, SwitchRefused, Unavailable
+from app.messages import removal_store as removals
+from app.messages import store as rows
+from app.messages.model import MessageRow
+from app.messages.removal_store import RemovalState, RemovalTask
+from app.recordings.remover import FileRemover
+from app.switch.mwi import MessageWaiting
+
+log = structlog.get_logger(__name__)
+
+REMOVE = "remove"  # the jobs that remove messages; the payload is a removal's id
+SHARED = "its file is another message's too, and stays"
+_LONGEST_MWI_PAUSE = 30.0  # seconds; the phones must not wait half an hour for a switch that is back
+
+# Why the message must stay, read on a connection to the service's own database; "" if nothing speaks against its removal.
+Guard: TypeAlias = Callable[[Connection, UUID], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A reason for which messages are removed."""
+
+    name: str
+    guard: Guard  # read again at the moment of removal
+    only_unheard: bool  # a message that somebody listened to or saved on a phone stays
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a removal waits for what may still be under way on the switch. In seconds.
+
+    mod_voicemail writes a message's row first; only then it sends MWI and makes the carbon copies, from this message's file.
+    MWI is counted first and sent then, so a second one corrects the first if a message came in between.
+    """
+
+    settling: float = 5.0  # after the message was first seen
+    settling_with_copies: float = 60.0  # if other messages have the same uuid
+    tell_again: float = 2.0  # between the two MWI
+
+
+class Kept(Exception):
+    """A doubt: the message stays. The text says why."""
+
+
+class TooEarly(Exception):
+    """The removal must wait for ``seconds``; the text says why."""
+
+    def __init__(self, why: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(why)
+
+
+class Removal:
+    """Removes messages; one instance a process, many processes at once."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        switch_pool: Pool,
+        jobs: Jobs,
+        claims: Claims,
+        waiting: MessageWaiting,
+        files: FileRemover,
+        retries: Retries = Retries(),  # noqa: B008 - it is frozen
+        pace: Pace = Pace(),
+    ) -> None:
+        self._pool, self._switch_pool = pool, switch_pool
+        self._jobs, self._claims = jobs, claims
+        self._waiting, self._files = waiting, files
+        self._retries, self._pace = retries, pace
+        self._reasons: dict[str, Reason] = {}
+
+    def register(self, reason: Reason) -> None:
+        """Let messages be removed for this reason."""
+        self._reasons[reason.name] = reason
+
+    async def ask(self, connection: Connection, message_id: UUID, reason: str) -> None:
+        """Have a message removed once the connection's transaction is committed. Asking again changes nothing."""
+        asked = await removals.ask(connection, message_id, reason, self._pace.settling)
+        if asked is not None:
+            removal_id, delay = asked
+            key = job_key(removal_id, 0)
+            await self._jobs.enqueue(connection, REMOVE, str(removal_id), dedupe_key=key, delay=delay)
+
+    async def remove(self, removal_id: str) -> None:
+        """Go on with a removal, if it is due and no other process does. The handler of ``remove`` jobs.
+
+        Raises what the service's own database raises when it is away; the sweep finds the removal again.
+        """
+        found = UUID(removal_id)
+        async with self._claims.hold(found) as ours:
+            if not ours:
+                return
+            async with self._pool.acquire() as connection:
+                task = await removals.begin(connection, found, self._retries)
+            if task is not None:
+                await self._try(task)
+
+    async def _try(self, task: RemovalTask) -> None:
+        reached = [task]  # how far it went, also if a step fails
+        try:
+            await self._go_on(reached)
+        except Kept as doubt:
+            await self._settle(reached[-1], RemovalState.KEPT, str(doubt))
+        except TooEarly as early:
+            await self._postpone(reached[-1], str(early), early.seconds)
+        except (Unavailable, SwitchRefused, NotFound) as error:
+            await self._later(reached[-1], error.detail)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            await self._later(reached[-1], f"{type(error).__name__} while removing the message")
+
+    async def _go_on(self, reached: list[RemovalTask]) -> None:
+        """One step after the other, from where it stands to the end."""
+        task = reached[-1]
+        if task.state in (RemovalState.ASKED, RemovalState.DELETING):
+            row = await self._row(task)
+            if row is None and task.state is RemovalState.ASKED:
+                await self._settle(task, RemovalState.DELETED, await self._vanished(task))
+                return
+            if row is not None:
+                await self._check(task, row)
+                reached.append(task := await self._advance(task, RemovalState.DELETING, ""))
+            reached.append(task := await self._delete_row(task, row))
+        if task.state is RemovalState.ROW_GONE:
+            reached.append(task := await self._advance(task, RemovalState.FILE_GONE, await self._remove_file(task)))
+        await self._tell(task)
+        if task.state is RemovalState.FILE_GONE:
+            task = await self._advance(task, RemovalState.TOLD, task.detail)
+            await self._postpone(task, task.detail, self._pace.tell_again)
+        else:
+            await self._settle(task, RemovalState.DELETED, task.detail)
+
+    async def _row(self, task: RemovalTask) -> MessageRow | None:
+        async with self._switch_pool.acquire() as connection:
+            return await rows.with_key(connection, task.key, uuid=task.uuid, username=task.username)
+
+    async def _vanished(self, task: RemovalTask) -> str:
+        """A remark on a row that went before this service touched it."""
+        if await asyncio.to_thread(self._files.exists, task.file_path):
+            raise Kept("the switch no longer lists the message; its file was left alone")
+        return "the switch had deleted it already"
+
+    async def _check(self, task: RemovalTask, row: MessageRow) -> None:
+        """Read again all that speaks for the removal. Raises ``Kept``, ``TooEarly`` or ``Unavailable``."""
+        reason = self._reasons.get(task.reason)
+        if reason is None:
+            raise Unavailable(f"this version of the service does not know the reason {task.reason!r}")
+        async with self._pool.acquire() as connection:
+            if why := await reason.guard(connection, task.message_id):
+                raise Kept(why)
+        if reason.only_unheard and _heard(row):
+            raise Kept("somebody listened to it or saved it on the phone")
+        # Before the row goes: a file that nobody names and nobody may remove would stay for ever.
+        if obstacle := await asyncio.to_thread(self._files.obstacle, row.file_path):
+            raise Unavailable(obstacle)
+        if task.message_age < self._pace.settling_with_copies and await self._has_copies(row):
+            left = self._pace.settling_with_copies - task.message_age
+            raise TooEarly("further copies of the call may still be made from its file", left)
+
+    async def _has_copies(self, row: MessageRow) -> bool:
+        if not row.uuid:
+            return False
+        async with self._switch_pool.acquire() as connection:
+            return any(other.key != row.key for other in await rows.with_uuids(connection, [row.uuid]))
+
+    async def _delete_row(self, task: RemovalTask, row: MessageRow | None) -> RemovalTask:
+        """Delete exactly this row. If it is gone already, this service deleted it and was cut off, or a phone did just now."""
+        shares_file = False
+        if row is not None:
+            only_unheard = self._reasons[task.reason].only_unheard
+            async with self._switch_pool.acquire() as connection:
+                done = await rows.remove(connection, row, only_unheard=only_unheard)
+            shares_file = done.shares_file
+            if not done.gone and (row := await self._row(task)) is not None:
+                if only_unheard and _heard(row):
+                    raise Kept("somebody listened to it or saved it on the phone")
+                raise Unavailable("the message was changed while it was being deleted")
+        if shares_file:
+            return await self._advance(task, RemovalState.FILE_GONE, SHARED)
+        return await self._advance(task, RemovalState.ROW_GONE, "")
+
+    async def _remove_file(self, task: RemovalTask) -> str:
+        """Remove the file unless a row names it now; a remark. Raises ``Unavailable`` to try again."""
+        if not task.file_path:
+            return ""
+        async with self._switch_pool.acquire() as connection:
+            if await rows.names_file(connection, task.file_path):
+                return SHARED
+        try:
+            await asyncio.to_thread(self._files.remove, task.file_path)
+        except NotFound as error:
+            return f"its file stays: {error.detail}"
+        except OSError as error:
+            raise Unavailable(f"the file cannot be removed: {error.strerror or type(error).__name__}") from error
+        return ""
+
+    async def _tell(self, task: RemovalTask) -> None:
+        """Send MWI to the phones. Raises ``SwitchUnavailable`` or ``SwitchRefused``."""
+        try:
+            address = MailboxAddress(Extension.parse(task.username), Domain.parse(task.domain))
+        except Invalid:
+            return  # a row of no mailbox that a phone could have
+        await self._waiting.refresh(address)
+
+    async def _advance(self, task: RemovalTask, state: RemovalState, detail: str) -> RemovalTask:
+        async with self._pool.acquire() as connection:
+            await removals.advance(connection, task.id, state, detail)
+        return replace(task, state=state, detail=detail)
+
+    async def _settle(self, task: RemovalTask, state: RemovalState, detail: str) -> None:
+        async with self._pool.acquire() as connection:
+            await removals.settle(connection, task.id, state, detail)
+        log.info("removal_settled", **_facts(task), state=str(state), detail=detail)
+
+    async def _later(self, task: RemovalTask, why: str) -> None:
+        """Try again, or give up after days of trying."""
+        if self._retries.over(task.age, task.tries):
+            given_up = f"given up after {task.tries} tries: {why}"
+            match task.state:
+                case RemovalState.ASKED | RemovalState.DELETING:
+                    await self._settle(task, RemovalState.KEPT, given_up)
+                case RemovalState.ROW_GONE:
+                    await self._settle(task, RemovalState.DELETED, f"the message is gone, but its file is not: {given_up}")
+                case _:
+                    remark = f"{task.detail}; " if task.detail else ""
+                    await self._settle(task, RemovalState.DELETED, f"{remark}its phones were not told: {given_up}")
+            return
+        delay = self._retries.delay(task.tries)
+        if task.state in (RemovalState.FILE_GONE, RemovalState.TOLD):
+            await self._postpone(task, task.detail, min(delay, _LONGEST_MWI_PAUSE))
+            log.warning("message_waiting_postponed", **_facts(task), reason=why)
+        else:
+            await self._postpone(task, why, delay)
+            log.warning("removal_postponed", **_facts(task), reason=why)
+
+    async def _postpone(self, task: RemovalTask, detail: str, delay: float) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await removals.postpone(connection, task.id, detail, delay)
+            key = job_key(task.id, task.tries)
+            await self._jobs.enqueue(connection, REMOVE, str(task.id), dedupe_key=key, delay=delay)
+
+
+def _heard(row: MessageRow) -> bool:
+    return row.flags == "save" or row.read_epoch > 0
+
+
+def _facts(task: RemovalTask) -> dict[str, str]:
+    return {"message": str(task.message_id), "mailbox": f"{task.username}@{task.domain}", "reason_to_remove": task.reason}

@@ -1,0 +1,124 @@
+"""SQL over ``voicemail.removal``: which messages are to leave the switch, and how far that went. All times are the database's."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from app.database.pool import Connection
+from app.database.retries import Retries
+
+
+class RemovalState(StrEnum):
+    """How far a removal went. Each state is written before the next step begins, so any process can go on from it."""
+
+    ASKED = "asked"
+    DELETING = "deleting"
+    ROW_GONE = "row_gone"
+    FILE_GONE = "file_gone"
+    TOLD = "told"
+    DELETED = "deleted"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalTask:
+    """One removal that is under way, with what is remembered of its message."""
+
+    id: UUID
+    message_id: UUID
+    reason: str
+    state: RemovalState
+    detail: str
+    tries: int
+    age: float  # seconds since it was asked for
+    message_age: float  # seconds since the message was first seen
+    key: bytes  # tells the message's row from every other
+    domain: str
+    username: str
+    uuid: str
+    file_path: str
+
+
+ASK = """
+INSERT INTO voicemail.removal (message_id, reason, next_try_at)
+SELECT m.id, $2, greatest(now(), m.seen_at + $3::interval) FROM voicemail.message m WHERE m.id = $1
+ON CONFLICT (message_id, reason) DO NOTHING
+RETURNING id, extract(epoch FROM next_try_at - now())::float8 AS delay
+"""
+# A try is counted before it is made, and nobody else makes one until its lease, or the pause that would follow it, has passed.
+BEGIN = """
+UPDATE voicemail.removal r
+SET tries = r.tries + 1, next_try_at = now() + make_interval(
+    secs => greatest($2::float8, least($3::float8 * power(2, least(r.tries, 30)), $4::float8)))
+FROM voicemail.message m
+WHERE r.id = $1 AND m.id = r.message_id AND r.state NOT IN ('deleted', 'kept') AND r.next_try_at <= now()
+RETURNING r.id, r.message_id, r.reason, r.state, r.detail, r.tries, extract(epoch FROM now() - r.asked_at)::float8 AS age,
+    extract(epoch FROM now() - m.seen_at)::float8 AS message_age, m.row_key, m.domain, m.username, m.uuid, m.file_path
+"""
+ADVANCE = "UPDATE voicemail.removal SET state = $2, detail = $3 WHERE id = $1 AND state NOT IN ('deleted', 'kept')"
+SETTLE = """
+UPDATE voicemail.removal SET state = $2, detail = $3, settled_at = now() WHERE id = $1 AND state NOT IN ('deleted', 'kept')
+"""
+POSTPONE = """
+UPDATE voicemail.removal SET detail = $2, next_try_at = now() + $3::interval WHERE id = $1 AND state NOT IN ('deleted', 'kept')
+"""
+# By the partial index removal_due.
+DUE = """
+SELECT id, tries FROM voicemail.removal
+WHERE state NOT IN ('deleted', 'kept') AND next_try_at <= now() ORDER BY next_try_at LIMIT $1
+"""
+
+
+async def ask(connection: Connection, message_id: UUID, reason: str, settling: float) -> tuple[UUID, float] | None:
+    """Write down that a message is to go, ``settling`` seconds after it came at the earliest; the id, and in how many seconds.
+
+    None if that was asked for before.
+    """
+    row = await connection.fetchrow(ASK, message_id, reason, timedelta(seconds=settling))
+    return row and (UUID(int=row["id"].int), row["delay"])
+
+
+async def begin(connection: Connection, removal_id: UUID, retries: Retries) -> RemovalTask | None:
+    """Count a try and have a lease for it; None if it is settled, or not due yet."""
+    row = await connection.fetchrow(BEGIN, removal_id, retries.lease, retries.first, retries.longest)
+    return row and _task(row)
+
+
+async def advance(connection: Connection, removal_id: UUID, state: RemovalState, detail: str) -> None:
+    """Write down how far it went."""
+    await connection.execute(ADVANCE, removal_id, str(state), detail)
+
+
+async def settle(connection: Connection, removal_id: UUID, state: RemovalState, detail: str) -> None:
+    """End it: ``deleted`` or ``kept``."""
+    await connection.execute(SETTLE, removal_id, str(state), detail)
+
+
+async def postpone(connection: Connection, removal_id: UUID, detail: str, delay: float) -> None:
+    """Try again in ``delay`` seconds."""
+    await connection.execute(POSTPONE, removal_id, detail, timedelta(seconds=delay))
+
+
+async def due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:
+    """Removals to be tried now, each with how often that was done."""
+    return [(UUID(int=row["id"].int), row["tries"]) for row in await connection.fetch(DUE, limit)]
+
+
+def _task(row: Any) -> RemovalTask:
+    return RemovalTask(
+        id=UUID(int=row["id"].int),
+        message_id=UUID(int=row["message_id"].int),
+        reason=row["reason"],
+        state=RemovalState(row["state"]),
+        detail=row["detail"],
+        tries=row["tries"],
+        age=row["age"],
+        message_age=row["message_age"],
+        key=row["row_key"],
+        domain=row["domain"],
+        username=row["username"],
+        uuid=row["uuid"],
+        file_path=row["file_path"],
+    )
