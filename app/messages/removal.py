@@ -193,7 +193,7 @@ class Removal:
                 done = await rows.remove(connection, row, only_unheard=only_unheard)
             shares_file = done.shares_file
             if not done.gone and (row := await self._row(task)) is not None:
-                if only_unheard and _heard(row):
+                if only_unheard and (done.heard or _heard(row)):
                     raise Kept("somebody listened to it or saved it on the phone")
                 raise Unavailable("the message was changed while it was being deleted")
         if shares_file:

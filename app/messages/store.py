@@ -59,6 +59,7 @@ WITH removed AS (
 )
 SELECT (SELECT count(*) FROM removed) AS removed,
     (SELECT count(*) FROM voicemail_msgs WHERE {_SAME}) AS listed,
+    EXISTS (SELECT FROM voicemail_msgs WHERE {_SAME} AND {_HEARD}) AS heard,
     EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $4 AND ({_SAME}) IS NOT TRUE) AS shares_file
 """  # noqa: S608 - constants of this module
 
@@ -78,6 +79,7 @@ class RowRemoval:
     """What came of deleting one row."""
 
     gone: bool  # False: it was not there, or it stays
+    heard: bool  # somebody listened to it or saved it, before the statement began
     shares_file: bool  # another row names the same file
 
 
@@ -146,8 +148,8 @@ async def remove(connection: Connection, row: MessageRow, *, only_unheard: bool)
     The very same row twice is one message. ``only_unheard``: not if somebody listened to it or saved it, in whichever of the two.
     """
     with _table():
-        removed, listed, shares_file = await connection.fetchrow(REMOVE_ROW, *row[:4], only_unheard)
-    return RowRemoval(gone=removed > 0 and removed == listed, shares_file=shares_file)
+        removed, listed, heard, shares_file = await connection.fetchrow(REMOVE_ROW, *row[:4], only_unheard)
+    return RowRemoval(gone=removed > 0 and removed == listed, heard=heard, shares_file=shares_file)
 
 
 async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:

@@ -1,4 +1,4 @@
-"""Whether a message may be removed after its mail: only if every recipient's server accepted it and the mailbox still wants that."""
+"""Whether a message may be removed after its mail: if every recipient's server accepted it, and the mailbox still wants that."""
 
 from uuid import UUID
 

@@ -6,12 +6,13 @@ from uuid import uuid4
 from app.addressing import MailboxAddress
 from app.database.jobs import Jobs
 from app.database.pool import Connection
+from app.database.retries import job_key
 from app.errors import Invalid
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import Mailbox
 from app.messages.model import Message
 from app.notifications import ledger
-from app.notifications.model import NOTIFY, Draft, job_key
+from app.notifications.model import NOTIFY, Draft
 
 
 class Announcer:

@@ -16,7 +16,9 @@ from app.sandbox.mailboxes import LeftMessage
 from app.sandbox.prompts import write_prompts
 
 CONFIGURATION = Path(__file__).parents[2] / "freeswitch_conf"
-NEWEST = "SELECT uuid, file_path FROM voicemail_msgs WHERE username = $1 ORDER BY created_epoch DESC, ctid DESC"
+ROW = "SELECT EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $1)"
+SCHEMA = "SELECT to_regclass('voicemail.message') IS NOT NULL"
+RECORDED = "SELECT EXISTS (SELECT FROM voicemail.message WHERE file_path = $1)"
 STARTS = 60.0  # seconds; the first start of all creates a dozen SQLite files
 STOPS = 20.0
 
@@ -108,23 +110,33 @@ class RealSwitch:
             "skip_greeting=true,skip_instructions=true,"
             f"effective_caller_id_name='{caller_name}',effective_caller_id_number='{caller_number}'"
         )
+        async with await PlainClient.connect(self.port, self.password) as client:
+            await client.command("event plain CUSTOM vm::maintenance")
+            call = await client.api(
+                f"originate {{{variables}}}loopback/app=playback:{path} '&voicemail(default lab.local {extension})'"
+            )
+            assert call.startswith("+OK "), call
+            while await client.api(f"uuid_exists {call.removeprefix('+OK ').strip()}") == "true":
+                await asyncio.sleep(0.05)
+            # Not by the row: it is written after the call has ended, and a service may have mailed and removed it by then.
+            # This call's uuid is another leg's, so the event is known by its mailbox.
+            try:
+                left = await client.event("leave-message", limit=2.0, VM_User=extension)
+            except TimeoutError:
+                raise LookupError(f"the switch takes no messages for {extension}") from None
+            return LeftMessage(extension, left["VM-UUID"], Path(left["VM-File-Path"]), await self._stored(left["VM-File-Path"]))
+
+    async def _stored(self, file_path: str) -> bool:
+        """Whether the row of a message came, or was recorded by the service before it went."""
         database = await asyncpg.connect(self._dsn)
-        known = await database.fetchval("SELECT count(*) FROM voicemail_msgs WHERE username = $1", extension)
         try:
-            async with await PlainClient.connect(self.port, self.password) as client:
-                call = await client.api(
-                    f"originate {{{variables}}}loopback/app=playback:{path} '&voicemail(default lab.local {extension})'"
-                )
-                assert call.startswith("+OK "), call
-                while await client.api(f"uuid_exists {call.removeprefix('+OK ').strip()}") == "true":
-                    await asyncio.sleep(0.05)
-            # The row is written after the call has ended.
             for _ in range(20):
-                rows = await database.fetch(NEWEST, extension)
-                if len(rows) > known:
-                    return LeftMessage(extension, rows[0]["uuid"], Path(rows[0]["file_path"]), stored=True)
+                if await database.fetchval(ROW, file_path) or (
+                    await database.fetchval(SCHEMA) and await database.fetchval(RECORDED, file_path)
+                ):
+                    return True
                 await asyncio.sleep(0.1)
-            raise LookupError(f"the switch takes no messages for {extension}")
+            return False
         finally:
             await database.close()
 

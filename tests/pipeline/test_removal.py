@@ -1,0 +1,353 @@
+"""How a message leaves the switch: exactly one row, its file only if it is nobody else's, and MWI after that."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from desk import Desk
+from pbx import stand_in
+from plain_client import PlainClient
+from switch_rows import DOMAIN, insert, switch_row
+
+from app.database.pool import Pool
+from app.database.retries import Retries
+from app.messages.removal import Pace, Reason
+from app.notifications.model import NotificationState, RecordingState
+from app.sandbox.mail import MailCatcher
+from app.sandbox.switch import StandInSwitch
+from app.switch.commands import reload_xml
+from app.switch.esl import EventSocket
+
+SENT, KEPT, DELETED, DELETING = NotificationState.SENT, RecordingState.KEPT, RecordingState.DELETED, RecordingState.DELETING
+
+
+@pytest.fixture
+async def mail() -> AsyncIterator[MailCatcher]:
+    catcher = MailCatcher()
+    await catcher.start()
+    yield catcher
+    await catcher.stop()
+
+
+@pytest.fixture
+async def switch(database: str, tmp_path: Path) -> AsyncIterator[StandInSwitch]:
+    switch = stand_in(database, tmp_path)
+    for extension in ("101", "102"):
+        (switch.directory / f"{extension}.xml").write_text(f'<include><user id="{extension}"/></include>')
+    await switch.start()
+    yield switch
+    await switch.stop()
+
+
+@pytest.fixture
+async def desk(database: str, pool: Pool, switch: StandInSwitch, mail: MailCatcher) -> AsyncIterator[Desk]:
+    socket = EventSocket("127.0.0.1", switch.port, switch.password)
+    socket.start()
+    assert await socket.wait_connected(5)
+    desk = Desk(database, pool, switch.recordings, mail.port, socket)
+    await desk.begin()
+    await desk.mailbox()
+    yield desk
+    await desk.close()
+    await socket.close()
+
+
+async def mailed(desk: Desk, content: bytes = b"RIFFdata", **fields: Any) -> tuple[Path, UUID]:
+    """A message whose mail was accepted, and whose removal is asked for."""
+    path, notification = await desk.leave(content, **fields)
+    await desk.mailer.deliver(str(notification))
+    assert (await desk.look(notification))[0].state is SENT
+    return path, notification
+
+
+async def fate(desk: Desk, notification: UUID) -> tuple[RecordingState, str]:
+    """What the API says of the recording."""
+    found, _ = await desk.look(notification)
+    return found.recording_state, found.recording_detail
+
+
+async def usernames(desk: Desk) -> list[str]:
+    """Whose messages the switch has."""
+    return [row["username"] for row in await desk.pool.fetch("SELECT username FROM voicemail_msgs ORDER BY username")]
+
+
+async def test_none_of_a_thousand_copies_that_arrive_at_every_moment_is_lost(desk: Desk, switch: StandInSwitch) -> None:
+    """The switch answers slowly, and carbon copies repeat the uuid of the message that is removed."""
+    chance = random.Random(8)
+    calls = [str(uuid4()) for _ in range(100)]
+    copies: list[Path] = []
+    switch.reload_takes = 2.0
+
+    async def copy(uuid: str, number: int) -> None:
+        await asyncio.sleep(chance.uniform(0, 4.0))
+        path = desk.recordings / DOMAIN / f"2{number:02}" / f"msg_{uuid4()}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"RIFFcopy")
+        await insert(desk.pool, switch_row(username=f"2{number:02}", uuid=uuid, file_path=str(path)))
+        copies.append(path)
+
+    async def call(uuid: str) -> tuple[Path, UUID]:
+        await asyncio.sleep(chance.uniform(0, 2.0))
+        return await desk.leave(b"RIFFdata", uuid=uuid)
+
+    async def reload() -> None:
+        await asyncio.sleep(0.5)
+        for _ in range(2):
+            await desk.switch.command(reload_xml(), timeout=30)
+
+    left, *_ = await asyncio.gather(
+        asyncio.gather(*(call(uuid) for uuid in calls)),
+        asyncio.gather(*(copy(uuid, number) for uuid in calls for number in range(10))),
+        reload(),
+        asyncio.gather(*(work_until(desk, 4.5) for _ in range(2))),
+    )
+    await desk.work(60)
+
+    assert {await fate(desk, notification) for _, notification in left} == {(DELETED, "")}
+    assert not any(path.exists() for path, _ in left)
+    assert sum(path.exists() for path in copies) == 1000
+    assert await desk.pool.fetchval("SELECT count(*) FROM voicemail_msgs WHERE username <> '101'") == 1000
+    assert await desk.pool.fetchval("SELECT count(*) FROM voicemail_msgs WHERE username = '101'") == 0
+
+
+async def work_until(desk: Desk, seconds: float) -> None:
+    """Work on what is there, again and again."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        await desk.work(60)
+        await asyncio.sleep(0.02)
+
+
+async def test_another_mailbox_s_message_with_the_same_uuid_stays(desk: Desk) -> None:
+    shared = str(uuid4())
+    other = desk.recordings / "other.wav"
+    other.write_bytes(b"RIFFother")
+    await insert(desk.pool, switch_row(username="102", uuid=shared, file_path=str(other)))
+    path, notification = await mailed(desk, uuid=shared)
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (DELETED, "")
+    assert not path.exists()
+    assert other.exists()
+    assert await usernames(desk) == ["102"]
+
+
+async def test_a_file_that_another_message_has_too_stays(desk: Desk) -> None:
+    path, notification = await mailed(desk)
+    await insert(desk.pool, switch_row(username="102", file_path=str(path)))
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (DELETED, "its file is another message's too, and stays")
+    assert path.exists()
+    assert await usernames(desk) == ["102"]
+
+
+async def test_a_file_that_a_message_without_a_uuid_has_too_stays(desk: Desk) -> None:
+    path, _ = await mailed(desk)
+    await insert(desk.pool, switch_row(username=None, domain=None, uuid=None, file_path=str(path)))
+
+    await desk.work()
+
+    assert path.exists()
+    assert await usernames(desk) == [None]
+
+
+async def test_the_very_same_row_twice_is_one_message(desk: Desk) -> None:
+    row = switch_row(file_path=str(desk.recordings / "twice.wav"))
+    path, notification = await mailed(desk, **row)
+    await insert(desk.pool, row)
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (DELETED, "")
+    assert not path.exists()
+    assert await usernames(desk) == []
+
+
+@pytest.mark.parametrize("uuid", [None, ""])
+async def test_null_and_nothing_are_the_same_in_a_row(desk: Desk, uuid: str | None) -> None:
+    path, notification = await mailed(desk, uuid=uuid)
+    other = desk.recordings / "other.wav"
+    other.write_bytes(b"RIFFother")
+    await insert(desk.pool, switch_row(uuid=uuid, file_path=str(other)))
+    await insert(desk.pool, switch_row(uuid="null" if uuid is None else None, file_path=None))
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (DELETED, "")
+    assert (path.exists(), other.exists()) == (False, True)
+    assert await usernames(desk) == ["101", "101"]
+
+
+@pytest.mark.parametrize("change", ["flags = 'save'", "read_epoch = 1700000000"])
+async def test_a_message_that_a_phone_saves_or_hears_in_the_last_moment_stays(desk: Desk, pool: Pool, change: str) -> None:
+    path, notification = await mailed(desk)
+    async with pool.acquire() as phone:
+        transaction = phone.transaction()
+        await transaction.start()
+        await phone.execute(f"UPDATE voicemail_msgs SET {change}")
+
+        removing = asyncio.ensure_future(desk.remove(notification))
+        async with asyncio.timeout(10):  # until the removal waits for the phone
+            while not await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                await asyncio.sleep(0.01)
+        await transaction.commit()
+        await removing
+
+    assert await fate(desk, notification) == (KEPT, "somebody listened to it or saved it on the phone")
+    assert path.exists()
+    assert await usernames(desk) == ["101"]
+
+
+async def test_of_the_very_same_row_twice_one_saved_keeps_both(desk: Desk) -> None:
+    row = switch_row(file_path=str(desk.recordings / "twice.wav"))
+    path, notification = await mailed(desk, **row)
+    await insert(desk.pool, row | {"flags": "save"})
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (KEPT, "somebody listened to it or saved it on the phone")
+    assert path.exists()
+    assert await usernames(desk) == ["101", "101"]
+
+
+async def test_the_guard_is_read_again_at_the_moment_of_removal(desk: Desk) -> None:
+    path, notification = await mailed(desk)
+    await desk.pool.execute("UPDATE voicemail.notification_recipient SET state = 'refused'")
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (KEPT, "the mail was not accepted for every recipient")
+    assert path.exists()
+
+
+async def test_a_reason_that_nobody_registered_removes_nothing(desk: Desk) -> None:
+    path, notification = await mailed(desk)
+    desk.removal._reasons.clear()
+
+    await desk.remove(notification)
+
+    state, detail = await fate(desk, notification)
+    assert (state, "does not know the reason" in detail) == (DELETING, True)
+    assert path.exists()
+    assert await usernames(desk) == ["101"]
+
+
+async def test_a_row_that_went_while_its_file_is_there_is_a_doubt(desk: Desk) -> None:
+    path, notification = await mailed(desk)
+    await desk.pool.execute("DELETE FROM voicemail_msgs")
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (KEPT, "the switch no longer lists the message; its file was left alone")
+    assert path.exists()
+
+
+async def test_a_message_that_the_phone_deleted_with_its_file_is_gone(desk: Desk) -> None:
+    path, notification = await mailed(desk)
+    await desk.pool.execute("DELETE FROM voicemail_msgs")
+    path.unlink()
+
+    await desk.work()
+
+    assert await fate(desk, notification) == (DELETED, "the switch had deleted it already")
+
+
+async def test_a_file_that_cannot_be_removed_keeps_its_row(desk: Desk) -> None:
+    """Row and file go both or not at all: a file that no row names would stay for ever."""
+    target = desk.recordings / "target.wav"
+    target.write_bytes(b"RIFFdata")
+    path, notification = await mailed(desk)
+    path.unlink()
+    path.symlink_to(target)
+
+    await desk.work()
+
+    state, detail = await fate(desk, notification)
+    assert (state, detail.partition(": ")[2]) == (KEPT, "the recording is not a plain file")
+    assert (path.is_symlink(), target.exists()) == (True, True)
+    assert await usernames(desk) == ["101"]
+
+
+async def test_a_switch_that_is_away_is_told_when_it_is_back(
+    desk: Desk, database: str, switch: StandInSwitch, mail: MailCatcher
+) -> None:
+    """Deleting does not need the switch; its phones are told later."""
+    retries = Retries(first=0.05, longest=0.1, lease=0.2)
+    desk = Desk(database, desk.pool, desk.recordings, mail.port, desk.switch, retries=retries)
+    path, notification = await mailed(desk)
+    await switch.stop()
+    for _ in range(3):
+        await desk.remove(notification)
+        await asyncio.sleep(0.25)
+    gone = (path.exists(), await usernames(desk), (await fate(desk, notification))[0])
+
+    await switch.start()
+    async with await PlainClient.connect(switch.port, switch.password) as phone:
+        await phone.command("event plain MESSAGE_WAITING")
+        await desk.work(30)
+        waiting = await phone.event("MESSAGE_WAITING", MWI_Message_Account=f"101@{DOMAIN}")
+    await desk.close()
+
+    assert gone == (False, [], DELETED)
+    assert waiting["MWI-Messages-Waiting"] == "no"
+    assert await desk.pool.fetchval("SELECT state FROM voicemail.removal") == "deleted"
+
+
+async def test_mwi_is_sent_twice_so_that_the_second_corrects_the_first(desk: Desk, switch: StandInSwitch) -> None:
+    """A message that comes between the count and the event of the first MWI would stay dark."""
+    _, notification = await mailed(desk)
+    async with await PlainClient.connect(switch.port, switch.password) as phone:
+        await phone.command("event plain MESSAGE_WAITING")
+        await desk.remove(notification)
+        await phone.event("MESSAGE_WAITING")
+        await insert(desk.pool, switch_row())
+        await desk.work()
+        await phone.until(lambda client: len(client.events) == 2)
+
+    assert [event["MWI-Messages-Waiting"] for event in phone.events] == ["no", "yes"]
+
+
+async def test_a_message_that_has_just_come_is_left_alone_for_a_while(desk: Desk, database: str, mail: MailCatcher) -> None:
+    """mod_voicemail writes the row first, and makes the carbon copies from its file after that."""
+    slow = Desk(database, desk.pool, desk.recordings, mail.port, desk.switch, pace=Pace(0.5, 1.0, 0.0))
+    shared = str(uuid4())
+    path, notification = await mailed(slow, uuid=shared)
+
+    await slow.remove(notification)
+    at_once = path.exists()
+    await asyncio.sleep(0.6)
+    await insert(desk.pool, switch_row(username="102", uuid=shared))
+    await slow.remove(notification)
+    with_copies = path.exists()
+    await slow.work()
+    await slow.close()
+
+    assert (at_once, with_copies, path.exists()) == (True, True, False)
+
+
+async def test_another_reason_has_a_guard_of_its_own_and_may_remove_what_was_heard(desk: Desk) -> None:
+    path, notification = await mailed(desk)
+    await desk.pool.execute("UPDATE voicemail_msgs SET read_epoch = 1")
+    message = (await desk.look(notification))[0].message_id
+
+    async def nothing_against_it(_connection: object, _message: UUID) -> str:
+        return ""
+
+    desk.removal.register(Reason("request", nothing_against_it, only_unheard=False))
+    await desk.work()
+    kept = path.exists()
+    async with desk.pool.acquire() as connection, connection.transaction():
+        await desk.removal.ask(connection, message, "request")
+        await desk.removal.ask(connection, message, "request")
+    await desk.work()
+
+    assert (kept, path.exists(), await usernames(desk)) == (True, False, [])
+    states = await desk.pool.fetch("SELECT reason, state FROM voicemail.removal ORDER BY reason")
+    assert [tuple(row) for row in states] == [("after_mail", "kept"), ("request", "deleted")]
