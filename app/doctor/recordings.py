@@ -10,6 +10,7 @@ from app.database.pool import UNAVAILABLE, connect
 from app.doctor.report import Finding, failed, ok, skipped, warning
 from app.errors import NotFound
 from app.recordings.paths import RecordingPaths
+from app.recordings.remover import FileRemover
 
 _NEWEST = """
 SELECT file_path FROM voicemail_msgs
@@ -50,8 +51,8 @@ def _folder(root: Path) -> Finding:
         return warning(
             name,
             f"{root} can be read, not written",
-            "the switch deletes its own recordings; only a leftover of a carbon copy would stay",
-            "nothing, or give the service's group the right to write",
+            "messages are kept after their mail, also where the mailbox says local_after_email false",
+            "run the service as the switch's user",
         )
     return ok(name, str(root))
 
@@ -64,6 +65,7 @@ def _mapping(paths: RecordingPaths, settings: Settings, rows: list[str]) -> Find
             name, f"{mapping}; no message yet to prove it on", "it may still be wrong", "leave a message, then run this again"
         )
     missing: list[str] = []
+    remover = FileRemover(paths)
     for file_path in rows:
         try:
             with paths.local(file_path).open("rb"):
@@ -84,4 +86,11 @@ def _mapping(paths: RecordingPaths, settings: Settings, rows: list[str]) -> Find
             f"this is where {mapping} leads",
             "mount the switch's folder here, correct the two VOICEMAIL_RECORDINGS settings, or mend the rights",
         )
-    return ok(name, f"{mapping}: the newest {len(rows)} can be opened")
+    if obstacle := next((why for file_path in rows if (why := remover.obstacle(file_path))), ""):
+        return warning(
+            name,
+            f"{mapping}; {obstacle}",
+            "messages are kept after their mail, also where the mailbox says local_after_email false",
+            "run the service as the switch's user: FreeSWITCH makes each mailbox's folder with mode 0750",
+        )
+    return ok(name, f"{mapping}: the newest {len(rows)} can be opened and removed")

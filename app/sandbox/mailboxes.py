@@ -148,7 +148,7 @@ def _text(value: str) -> str:
 
 def _copy(source: Path, target: Path) -> bytes:
     data = source.read_bytes()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     target.write_bytes(data)
     return data
 

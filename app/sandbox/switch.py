@@ -114,7 +114,7 @@ class StandInSwitch:
         if user is None or user.params.get("vm-enabled", "true") == "false":
             raise LookupError(f"the switch takes no messages for {extension}")
         folder = self._mailboxes.folder(self.domain, extension)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)  # as FreeSWITCH: nobody else may remove a file there
         path = folder / f"msg_{uuid4()}.wav"
         data = (recording or _SAMPLES[0]).read_bytes()
         await _record(path, data, talking)

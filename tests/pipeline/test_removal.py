@@ -118,6 +118,22 @@ async def reload_for_ever(desk: Desk) -> None:
             await desk.switch.command(reload_xml(), timeout=30)
 
 
+async def test_the_stand_in_s_vm_delete_waits_behind_a_reload_and_takes_what_came_meanwhile(
+    desk: Desk, switch: StandInSwitch
+) -> None:
+    """As FreeSWITCH does: so the drill above would catch a service that sends it."""
+    switch.reload_takes = 0.5
+    await insert(desk.pool, switch_row(uuid="same"))
+    async with await PlainClient.connect(switch.port, switch.password) as client:
+        await client.send(f"api reloadxml\n\napi vm_delete 101@{DOMAIN} same\n\n".encode())
+        await asyncio.sleep(0.1)
+        await insert(desk.pool, switch_row(username="102", uuid="same"))
+        replies = [(await client.reply()).text, (await client.reply()).text]
+
+    assert replies == ["+OK [Success]\n", "+OK\n"]
+    assert await usernames(desk) == []
+
+
 async def test_another_mailbox_s_message_with_the_same_uuid_stays(desk: Desk) -> None:
     shared = str(uuid4())
     other = desk.recordings / "other.wav"
