@@ -42,6 +42,7 @@ from app.notifications.recordings import Recordings
 from app.notifications.routes import NotificationRoutes
 from app.notifications.service import Notifications
 from app.notifications.settle import Settler
+from app.notifications.slots import SLOW_A_PLACE, Slots
 from app.notifications.sweep import Sweep
 from app.notifications.transport import SmtpTransport
 from app.recordings.index import RecordingIndex
@@ -52,7 +53,7 @@ from app.switch.tables import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
-_MAILS_AT_ONCE, _DELETIONS_AT_ONCE = 10, 5
+_DELETIONS_AT_ONCE = 5
 _RESTART = 1.0  # seconds
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
@@ -222,6 +223,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
 
 def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
+    slow = SLOW_A_PLACE * settings.mails_at_once
     transport = SmtpTransport(
         settings.smtp_host,
         settings.smtp_port,
@@ -229,7 +231,7 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         username=settings.smtp_username,
         password=settings.smtp_password.get_secret_value(),
         security=settings.smtp_security,
-        connections=_MAILS_AT_ONCE,
+        connections=settings.mails_at_once + slow,
     )
     stack.push_async_callback(transport.close)
     claims = Claims(ground.dsn)
@@ -244,7 +246,9 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         composer=Composer(sender=settings.mail_from),
         recordings=recordings,
         zone=settings.zone,
+        slots=Slots(slow=slow),
     )
+    stack.push_async_callback(mailer.close)
     settler = Settler(
         pool=ground.pool,
         switch_pool=ground.switch_pool,
@@ -254,7 +258,7 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         recordings=recordings,
         profile=settings.profile,
     )
-    ground.jobs.register(NOTIFY, mailer.deliver, concurrency=_MAILS_AT_ONCE)
+    ground.jobs.register(NOTIFY, mailer.deliver, concurrency=settings.mails_at_once)
     ground.jobs.register(SETTLE, settler.settle, concurrency=_DELETIONS_AT_ONCE)
     sweep = Sweep(ground.pool, ground.jobs)
     ground.switch.on_connect(sweep.wake)

@@ -28,6 +28,8 @@ class Retries:
     lease: float = 30.0  # how long a try is left alone at least, should its process have died
     give_up_after: float = 2 * 86400.0
     give_up_tries: int = 60
+    unknown_pause: float = 1800.0  # after content was sent without an answer; longer than the longest wait for one
+    unknown_tries: int = 3  # how often such a mail is sent again
 
     def delay(self, tries: int) -> float:
         """How long to wait after so many tries: 5 s, doubling to half an hour."""
@@ -44,6 +46,7 @@ class NotificationState(StrEnum):
     QUEUED = "queued"
     SENT = "sent"  # every recipient was accepted
     FAILED = "failed"  # a recipient was refused, or nobody could be reached for days
+    UNKNOWN = "unknown"  # nobody was refused, but the mail server never said whether it accepted the mail for everybody
     CANCELLED = "cancelled"  # there was nothing to send any more
 
 
@@ -56,9 +59,13 @@ class RecordingState(StrEnum):
 
 
 class RecipientState(StrEnum):
-    """What is known about one recipient; ``accepted`` and ``refused`` are final."""
+    """What is known about one recipient; ``accepted`` and ``refused`` are final.
+
+    ``unknown`` is written before the content goes: if the process ends then, the ledger says that the mail may have arrived.
+    """
 
     PENDING = "pending"
+    UNKNOWN = "unknown"
     ACCEPTED = "accepted"
     REFUSED = "refused"
 
@@ -94,6 +101,10 @@ class Source:
     uuid: str
     file_path: str
     recording: str | None  # the file below the recordings folder; None: outside it
+    caller_name: str
+    caller_number: str
+    created_epoch: int
+    duration: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,7 @@ class Notification:
     state: NotificationState
     detail: str
     attempts: int
+    unknowns: int  # attempts that sent the content and had no answer to it
     next_try_at: datetime
     created_at: datetime
     settled_at: datetime | None

@@ -19,29 +19,42 @@ from app.notifications import ledger
 from app.notifications.announce import Announcer
 from app.notifications.claims import Claims
 from app.notifications.compose import Composer
+from app.notifications.conversation import Limits
 from app.notifications.mailer import Mailer
 from app.notifications.model import Notification, Recipient, Retries
 from app.notifications.recordings import Recordings
 from app.notifications.settle import Settler
+from app.notifications.slots import Slots
 from app.notifications.transport import SmtpTransport
 from app.recordings.paths import RecordingPaths
 from app.switch.mwi import Switch
 
-SOON = Retries(first=0.05, longest=0.1, lease=0.2, give_up_after=1.0, give_up_tries=5)
+SOON = Retries(first=0.05, longest=0.1, lease=0.2, give_up_after=1.0, give_up_tries=5, unknown_pause=0.3)
+QUICK = Limits(connect=1.0, greeting=1.0, command=1.0, mail=1.0, rcpt=1.0, data=1.0, block=0.5, termination=0.5, reset=1.0)
 
 
 class Desk:
     """One process that mails. Several of them on one database are several processes."""
 
     def __init__(
-        self, dsn: str, pool: Pool, recordings: Path, smtp_port: int, switch: Switch, *, retries: Retries = SOON
+        self,
+        dsn: str,
+        pool: Pool,
+        recordings: Path,
+        smtp_port: int,
+        switch: Switch,
+        *,
+        retries: Retries = SOON,
+        limits: Limits = QUICK,
+        connections: int = 5,
+        slots: Slots | None = None,
     ) -> None:
         self.pool, self.recordings = pool, recordings
         self.paths = RecordingPaths(recordings, str(recordings))
         self.jobs = Jobs(dsn)
         self.claims = Claims(dsn)
         self.transport = SmtpTransport(
-            "127.0.0.1", smtp_port, sender="voicemail@lab.local", connect_timeout=1.0, command_timeout=1.0
+            "127.0.0.1", smtp_port, sender="voicemail@lab.local", limits=limits, connections=connections
         )
         self.recorder = Recorder(
             pool, pool, self.paths, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
@@ -55,12 +68,15 @@ class Desk:
             composer=Composer(sender="voicemail@lab.local"),
             zone=ZoneInfo("Asia/Ho_Chi_Minh"),
             patience=2.0,
+            slots=slots,
+            second_look=0.1,
             **shared,
         )
         self.settler = Settler(switch=switch, **shared)
 
     async def close(self) -> None:
         """Let go of the mail server and of every claim."""
+        await self.mailer.close()
         await self.transport.close()
         await self.claims.close()
 
