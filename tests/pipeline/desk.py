@@ -48,6 +48,7 @@ class Desk:
         limits: Limits = QUICK,
         connections: int = 5,
         slots: Slots | None = None,
+        sender: str = "voicemail@lab.local",
     ) -> None:
         self.pool, self.recordings = pool, recordings
         self.paths = RecordingPaths(recordings, str(recordings))
@@ -65,7 +66,7 @@ class Desk:
         }  # fmt: skip
         self.mailer = Mailer(
             transport=self.transport,
-            composer=Composer(sender="voicemail@lab.local"),
+            composer=Composer(sender=sender),
             zone=ZoneInfo("Asia/Ho_Chi_Minh"),
             patience=2.0,
             slots=slots,

@@ -5,13 +5,14 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-Reply = str | Callable[[str], str] | asyncio.Event
+Reply = str | float | asyncio.Event | Callable[[str], str | float]
 
 SILENT, CLOSE, HALF = "silent", "close", "half"
 
 
 class ScriptedMail:
-    """An SMTP server on 127.0.0.1; ``replies`` are by verb, ``CONTENT`` the one after a mail's final dot. A function is given the command's line, or the mail; an event is waited for."""
+    """An SMTP server on 127.0.0.1; ``replies`` are by verb, ``CONTENT`` the one after a mail's final dot. A function is given the command's line, or the mail; an event is waited for, and so
+    are seconds."""
 
     def __init__(
         self, *, tls: ssl.SSLContext | None = None, implicit: bool = False, extensions: tuple[str, ...] = ("SIZE 50000000",)
@@ -93,6 +94,9 @@ class ScriptedMail:
             reply = reply(line)
         if isinstance(reply, asyncio.Event):
             await reply.wait()
+            reply = usual
+        if isinstance(reply, float):
+            await asyncio.sleep(reply)
             reply = usual
         if reply == SILENT:
             await asyncio.sleep(3600)

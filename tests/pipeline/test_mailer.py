@@ -158,13 +158,15 @@ def test_by_default_a_mail_is_tried_for_more_than_a_day_with_growing_pauses() ->
     assert next(tries for tries, span in enumerate(spans, 1) if span > 86400) < 100
 
 
-async def test_a_mail_is_not_due_before_its_pause_is_over(desk: Desk, mail: MailCatcher) -> None:
+async def test_a_mail_is_not_due_before_its_pause_is_over(desk: Desk, database: str, mail: MailCatcher) -> None:
     await desk.mailbox()
     mail.refuse("tech@example.com", "451 later")
     _, notification = await desk.leave()
+    unhurried = Desk(database, desk.pool, desk.recordings, mail.port, desk.settler._switch, retries=Retries())
 
     for _ in range(10):
-        await desk.mailer.deliver(str(notification))
+        await unhurried.mailer.deliver(str(notification))
+    await unhurried.close()
 
     found, _ = await desk.look(notification)
     assert found.attempts == 1
