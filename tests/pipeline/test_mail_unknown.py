@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from desk import QUICK, SOON, Desk
+from pbx import Site
 from scripted_mail import CLOSE, SILENT, ScriptedMail
 
 from app.database.pool import Pool
@@ -247,6 +248,25 @@ async def test_no_more_mails_than_places_and_slow_ones_are_under_way(desks: Desk
     worker.cancel()
     with suppress(asyncio.CancelledError):
         await worker
+
+
+async def test_the_api_says_that_the_acceptance_is_unknown(stand_in_site: Site, pool: Pool) -> None:
+    site = stand_in_site
+    await site.create("101")
+    site.mail.refuse("tech@example.com")
+    left = await site.switch.leave_message("101")
+    path = f"/v1/voicemail/message/{left.uuid}/notification"
+    await site.until(path, state="failed")
+    await pool.execute("UPDATE voicemail.notification SET state = 'unknown'")
+    await pool.execute("UPDATE voicemail.notification_recipient SET state = 'unknown', code = NULL, settled_at = NULL")
+
+    shown = await site.get(path)
+
+    assert (shown["state"], shown["recording"]["state"], shown["next_try_at"]) == ("unknown", "kept", None)
+    assert shown["recipients"][0]["state"] == "unknown"
+    description = str((await site.get("/openapi.json"))["components"]["schemas"])
+    assert "'unknown', 'accepted'" in description
+    assert "'unknown', 'cancelled'" in description
 
 
 async def _until_sent(desk: Desk, notifications: list[UUID]) -> None:
