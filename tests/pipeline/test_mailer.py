@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from desk import Desk
+from desk import Desk, row_of
 from pbx import stand_in
 from switch_rows import insert, switch_row
 
 from app.database.pool import Pool
 from app.mailboxes import store as mailboxes
+from app.messages.model import readable
 from app.notifications.model import NotificationState, RecipientState, RecordingState, Retries
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
@@ -310,6 +311,19 @@ async def test_mails_that_wait_while_the_switch_recreates_its_table_go_and_their
     assert "does not list this message any more" in body.get_content()
     assert len(by_id) == len(waiting)
     assert all("Bcc" not in each for each in by_id.values())
+
+
+async def test_any_row_can_be_recorded_with_what_its_mail_needs(desk: Desk, pool: Pool) -> None:
+    odd = [("\udcff\udcfe" * 300, 2**40), ("\U0001f600" * 300, -5), ("a\r\n\x00"[:3], 0), ("'; DROP TABLE x; --", 2**31)]
+    recorded = [row_of(switch_row(cid_name=name, cid_number=name, message_len=length)) for name, length in odd]
+
+    await desk.recorder.record(recorded)
+
+    found = {record["uuid"]: record for record in await pool.fetch("SELECT * FROM voicemail.message")}
+    for row, (name, length) in zip(recorded, odd, strict=True):
+        kept = found[row.uuid]
+        assert kept["caller_name"] == kept["caller_number"] == readable(name[:255])
+        assert kept["duration"] == min(max(length, 0), 2**31 - 1)
 
 
 async def test_a_recording_whose_folder_cannot_be_seen_is_not_taken_for_deleted(desk: Desk, mail: MailCatcher) -> None:
