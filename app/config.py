@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     smtp_password: SecretStr = SecretStr("")
     smtp_security: Literal["none", "starttls", "tls"] = "none"
     mail_from: OneLine
+    mails_at_once: Annotated[int, Field(ge=1, le=100)] = 10
     notify_max_age: Annotated[int, Field(ge=60)] = 24 * 3600
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -45,6 +45,7 @@ from app.notifications.model import NOTIFY
 from app.notifications.recordings import Recordings
 from app.notifications.routes import NotificationRoutes
 from app.notifications.service import Notifications
+from app.notifications.slots import SLOW_A_PLACE, Slots
 from app.notifications.transport import SmtpTransport
 from app.recordings.index import RecordingIndex
 from app.recordings.remover import FileRemover
@@ -56,7 +57,7 @@ from app.switch.tables import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
-_MAILS_AT_ONCE, _REMOVALS_AT_ONCE = 10, 5
+_REMOVALS_AT_ONCE = 5
 _RESTART = 1.0  # seconds
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
@@ -242,6 +243,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
 def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
     settings = ground.settings
     removal = _removal(ground, stack)
+    slow = SLOW_A_PLACE * settings.mails_at_once
     transport = SmtpTransport(
         settings.smtp_host,
         settings.smtp_port,
@@ -249,7 +251,7 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         username=settings.smtp_username,
         password=settings.smtp_password.get_secret_value(),
         security=settings.smtp_security,
-        connections=_MAILS_AT_ONCE,
+        connections=settings.mails_at_once + slow,
     )
     stack.push_async_callback(transport.close)
     claims = Claims(ground.dsn)
@@ -264,10 +266,12 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         recordings=Recordings(ground.paths),
         removal=removal,
         zone=settings.zone,
+        slots=Slots(slow=slow),
     )
-    ground.jobs.register(NOTIFY, mailer.deliver, concurrency=_MAILS_AT_ONCE)
     removal.register(after_mail.REASON)
     sweep = Sweep(ground.pool, ground.jobs, {NOTIFY: ledger.due, REMOVE: removal_store.due})
+    stack.push_async_callback(mailer.close)
+    ground.jobs.register(NOTIFY, mailer.deliver, concurrency=settings.mails_at_once)
     ground.switch.on_connect(sweep.wake)
 
     async def mail() -> str:

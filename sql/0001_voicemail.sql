@@ -41,6 +41,10 @@ CREATE TABLE voicemail.message (
     file_path     text NOT NULL,                          -- as the switch writes it
     recording     text,                                   -- relative to the recordings folder; NULL: outside it
     created_epoch bigint NOT NULL,
+    -- What a mail says of the message, should the switch lose the row before: cleaned and cut, so that any row fits.
+    caller_name   text NOT NULL DEFAULT '',
+    caller_number text NOT NULL DEFAULT '',
+    duration      integer NOT NULL DEFAULT 0,             -- whole seconds, as the switch counted them
     seen_at       timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX message_recording ON voicemail.message (recording);
@@ -87,9 +91,10 @@ CREATE TABLE voicemail.notification (
     extension         text NOT NULL,
     mail_message_id   text NOT NULL,                      -- the Message-ID header, the same at every attempt
     local_after_email boolean NOT NULL,                   -- as it was when the message came
-    state             text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sent', 'failed', 'cancelled')),
+    state             text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sent', 'failed', 'unknown', 'cancelled')),
     detail            text NOT NULL DEFAULT '',
     attempts          integer NOT NULL DEFAULT 0,
+    unknowns          integer NOT NULL DEFAULT 0,         -- attempts that sent the content and had no answer to it
     next_try_at       timestamptz NOT NULL DEFAULT now(),
     created_at        timestamptz NOT NULL DEFAULT now(),
     settled_at        timestamptz,                        -- when state left 'queued'
@@ -101,7 +106,8 @@ CREATE INDEX notification_mailbox ON voicemail.notification (domain, extension, 
 CREATE TABLE voicemail.notification_recipient (
     notification_id uuid NOT NULL REFERENCES voicemail.notification (id) ON DELETE CASCADE,
     address         text NOT NULL,
-    state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'accepted', 'refused')),
+    -- 'unknown' is written before the content goes; accepted and refused are final.
+    state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'unknown', 'accepted', 'refused')),
     code            integer,                              -- of the SMTP reply
     reply           text NOT NULL DEFAULT '',
     settled_at      timestamptz,

@@ -8,11 +8,13 @@ from app.config import Settings
 from app.doctor.report import Finding, failed, ok
 from app.mailboxes.fields import mail_to as checked_addresses
 from app.mailboxes.model import split_addresses
+from app.notifications.conversation import Limits
 from app.notifications.model import Outcome, RecipientState
 from app.notifications.transport import SmtpTransport
 
 NAME = "mail server"
 _CONSEQUENCE = "no notification leaves; each waits and is tried for two days, and every recording is kept"
+_LIMITS = Limits(greeting=60, command=60, mail=60, rcpt=60, data=60, block=60, termination=60)  # a person waits
 _REMEDY = "compare VOICEMAIL_SMTP_HOST, _PORT, _SECURITY, _USERNAME and _PASSWORD with the mail server's"
 
 
@@ -26,6 +28,7 @@ async def check_mail(settings: Settings, mail_to: str | None) -> list[Finding]:
         password=settings.smtp_password.get_secret_value(),
         security=settings.smtp_security,
         connections=1,
+        limits=_LIMITS,
     )
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:

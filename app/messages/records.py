@@ -20,9 +20,12 @@ OF_ID = "SELECT row_key, uuid, username FROM voicemail.message WHERE id = $1"
 SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
 TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
 PUT = """
-INSERT INTO voicemail.message (id, row_key, domain, username, uuid, file_path, recording, created_epoch)
-SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[])
+INSERT INTO voicemail.message (id, row_key, domain, username, uuid, file_path, recording, created_epoch,
+                               caller_name, caller_number, duration)
+SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+                     $9::text[], $10::text[], $11::integer[])
 """
+_LONGEST_CALLER, _LONGEST_DURATION = 255, 2**31 - 1
 FACT = "SELECT value FROM voicemail.installation WHERE name = $1"
 PUT_FACT = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 
@@ -82,6 +85,9 @@ async def put(connection: Connection, recorded: Sequence[tuple[Message, str | No
         [readable(row.file_path) for row in rows],
         [None if path is None else readable(path) for _, path in recorded],
         [row.created_epoch for row in rows],
+        [readable(row.caller_name[:_LONGEST_CALLER]) for row in rows],
+        [readable(row.caller_number[:_LONGEST_CALLER]) for row in rows],
+        [min(max(row.duration, 0), _LONGEST_DURATION) for row in rows],
     )
 
 

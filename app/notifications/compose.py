@@ -45,6 +45,7 @@ class Letter:
     description: str
     zone: ZoneInfo
     deleted_afterwards: bool  # this mail will be the only copy
+    listed: bool = True  # the phone has the message, as long as it is not deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ def _facts(letter: Letter) -> dict[str, str]:
 def _note(letter: Letter) -> str:
     if letter.deleted_afterwards:
         return "The recording is attached. It is removed from the mailbox after this mail: keep the mail if you want to keep it."
+    if not letter.listed:
+        return "The recording is attached. The telephone system does not list this message any more; keep the mail to keep it."
     return "The recording is attached. It also stays in the mailbox, where your phone plays it."
 
 

@@ -11,6 +11,7 @@ from app.messages.removal_store import RemovalState
 from app.notifications.model import (
     AFTER_MAIL,
     Draft,
+    MailRetries,
     Notification,
     NotificationState,
     Outcome,
@@ -21,13 +22,15 @@ from app.notifications.model import (
 )
 
 _COLUMNS = """n.id, n.message_id, n.mailbox_id, n.domain, n.extension, n.mail_message_id, n.local_after_email, n.state, n.detail,
-    n.attempts, n.next_try_at, n.created_at, n.settled_at,
+    n.attempts, n.unknowns, n.next_try_at, n.created_at, n.settled_at,
     r.state AS removal_state, coalesce(r.detail, n.recording_detail) AS recording_detail, coalesce(r.tries, 0) AS recording_tries,
-    m.row_key, m.domain AS row_domain, m.username, m.uuid, m.file_path, m.recording"""
+    m.row_key, m.domain AS row_domain, m.username, m.uuid, m.file_path, m.recording,
+    m.caller_name, m.caller_number, m.created_epoch, m.duration"""
 _MESSAGE = f"""voicemail.message m
     LEFT JOIN voicemail.removal r ON r.message_id = m.id AND r.reason = '{AFTER_MAIL}'"""
 # The lease of a try, or the pause that would follow it, whichever is longer.
 _LEASE = "make_interval(secs => greatest($2::float8, least($3::float8 * power(2, least({}, 30)), $4::float8)))"
+_SENDING = "the mail was being sent: whether it arrived is not known"
 # What a client of the API is told. Once the file is gone only MWI is left to do.
 _FATES = {
     None: RecordingState.KEPT,
@@ -53,7 +56,7 @@ ON CONFLICT (notification_id, address) DO NOTHING
 """
 
 # An attempt is counted before it is made, and nobody else makes one until its lease has passed: a mail whose sending kills the
-# process is not sent for ever, and a process whose lock was lost with its connection is given the time to write what it did.
+# process is not sent for ever. The count is also what EXPOSE goes by: an attempt that another one overtook sends nothing.
 BEGIN = f"""
 UPDATE voicemail.notification n SET attempts = n.attempts + 1, next_try_at = now() + {_LEASE.format("n.attempts")}
 FROM {_MESSAGE}
@@ -64,14 +67,26 @@ RECIPIENTS = """
 SELECT address, state, code, reply, settled_at FROM voicemail.notification_recipient WHERE notification_id = $1 ORDER BY address
 """
 DROP_RECIPIENTS = """
-DELETE FROM voicemail.notification_recipient WHERE notification_id = $1 AND state = 'pending' AND NOT address = ANY($2::text[])
+DELETE FROM voicemail.notification_recipient
+WHERE notification_id = $1 AND state IN ('pending', 'unknown') AND NOT address = ANY($2::text[])
+"""
+# Before the content goes: from now on it may arrive. If this process dies, nobody tries again before the pause has passed.
+EXPOSE = """
+WITH attempt AS (
+    UPDATE voicemail.notification SET unknowns = unknowns + 1, next_try_at = now() + make_interval(secs => $4::float8)
+    WHERE id = $1 AND attempts = $2 AND state = 'queued'
+    RETURNING id
+)
+UPDATE voicemail.notification_recipient r SET state = 'unknown', code = NULL, reply = $5
+FROM attempt WHERE r.notification_id = attempt.id AND r.address = ANY($3::text[]) AND r.state IN ('pending', 'unknown')
 """
 RECORD = """
 UPDATE voicemail.notification_recipient r
-SET state = o.state, code = o.code, reply = o.reply, settled_at = CASE WHEN o.state <> 'pending' THEN now() END
+SET state = o.state, code = o.code, reply = o.reply, settled_at = CASE WHEN o.state IN ('accepted', 'refused') THEN now() END
 FROM unnest($2::text[], $3::text[], $4::integer[], $5::text[]) AS o (address, state, code, reply)
-WHERE r.notification_id = $1 AND r.address = o.address AND r.state = 'pending'
+WHERE r.notification_id = $1 AND r.address = o.address AND r.state IN ('pending', 'unknown')
 """
+UNKNOWNS = "UPDATE voicemail.notification SET unknowns = $2 WHERE id = $1 AND unknowns <> $2"
 CLOSE = """
 UPDATE voicemail.notification
 SET state = $2, detail = $3, settled_at = now(), recording_detail = $4
@@ -123,7 +138,7 @@ async def recipients(connection: Connection, notification_id: UUID) -> list[Reci
 
 
 async def align(connection: Connection, notification_id: UUID, addresses: Iterable[str]) -> None:
-    """Make ``addresses`` the recipients, but for those already accepted or refused."""
+    """Make ``addresses`` the recipients, and keep those already accepted or refused."""
     wanted = list(addresses)
     await connection.execute(DROP_RECIPIENTS, notification_id, wanted)
     await connection.execute(ADD_RECIPIENTS, [notification_id] * len(wanted), wanted)
@@ -135,6 +150,19 @@ async def record(connection: Connection, notification_id: UUID, outcomes: Sequen
         RECORD, notification_id,
         [o.address for o in outcomes], [str(o.state) for o in outcomes], [o.code for o in outcomes], [o.reply for o in outcomes],
     )  # fmt: skip
+
+
+async def expose(connection: Connection, notification: Notification, addresses: Sequence[str], retries: MailRetries) -> bool:
+    """Note that the content is about to go to ``addresses``; False if another attempt has begun since: then it must not go."""
+    status: str = await connection.execute(
+        EXPOSE, notification.id, notification.attempts, list(addresses), retries.unknown_pause, _SENDING
+    )
+    return not status.endswith(" 0")
+
+
+async def count_unknowns(connection: Connection, notification_id: UUID, unknowns: int) -> None:
+    """Correct how many attempts had no answer: ``expose`` had counted one before its answer was known."""
+    await connection.execute(UNKNOWNS, notification_id, unknowns)
 
 
 async def close(
@@ -193,11 +221,23 @@ def _notification(row: Any) -> Notification:
         state=NotificationState(row["state"]),
         detail=row["detail"],
         attempts=row["attempts"],
+        unknowns=row["unknowns"],
         next_try_at=row["next_try_at"],
         created_at=row["created_at"],
         settled_at=row["settled_at"],
         recording_state=_FATES[row["removal_state"]],
         recording_detail=row["recording_detail"],
         recording_tries=row["recording_tries"],
-        source=Source(row["row_key"], row["row_domain"], row["username"], row["uuid"], row["file_path"], row["recording"]),
+        source=Source(
+            key=row["row_key"],
+            domain=row["row_domain"],
+            username=row["username"],
+            uuid=row["uuid"],
+            file_path=row["file_path"],
+            recording=row["recording"],
+            caller_name=row["caller_name"],
+            caller_number=row["caller_number"],
+            created_epoch=row["created_epoch"],
+            duration=row["duration"],
+        ),
     )

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,19 +12,20 @@ from app.addressing import Domain, Extension, MailboxAddress
 from app.database.claims import Claims
 from app.database.jobs import Jobs
 from app.database.pool import UNAVAILABLE, Connection, Pool
-from app.database.retries import Retries, job_key
+from app.database.retries import job_key
 from app.errors import NotFound, Unavailable
 from app.mailboxes import store as mailboxes
-from app.mailboxes.model import Mailbox
 from app.messages import store as rows
 from app.messages.model import DELETED, MessageRow
 from app.messages.removal import Removal
 from app.notifications import ledger
 from app.notifications.after_mail import kept_for
 from app.notifications.compose import Audio, Composer, Letter
+from app.notifications.delivery import About, Delivery, Overtaken, Result, Transport
 from app.notifications.model import (
     AFTER_MAIL,
     NOTIFY,
+    MailRetries,
     Notification,
     NotificationState,
     Outcome,
@@ -34,43 +33,16 @@ from app.notifications.model import (
     RecipientState,
 )
 from app.notifications.recordings import RecordingEmpty, Recordings
+from app.notifications.slots import Slots
 from app.notifications.wording import ascii_address
 
 log = structlog.get_logger(__name__)
 
 _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
+_DELETED = "the message was deleted before it was sent"
+_UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
+_NO_ANSWER = "the mail was sent, and the mail server did not say whether it accepted it; it is sent again after a pause"
 _EMPTY = "There is no recording to attach: the switch left an empty file."
-
-
-class Transport(Protocol):
-    """What sends a mail: ``SmtpTransport``."""
-
-    async def send(self, recipients: Sequence[str], mail: bytes) -> list[Outcome]:
-        """One outcome a recipient."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One attempt under way: the ledger's row, the mailbox as it is now, and the recipients."""
-
-    notification: Notification
-    mailbox: Mailbox
-    recipients: tuple[Recipient, ...]
-
-    @property
-    def pending(self) -> list[str]:
-        """Who is yet to be served."""
-        return [recipient.address for recipient in self.recipients if recipient.state is RecipientState.PENDING]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What an attempt came to, before it is written: outcomes, or why there are none."""
-
-    outcomes: Sequence[Outcome] = ()
-    trouble: str = ""  # to be tried again
-    cancelled: str = ""
-    kept_because: str = ""  # the mail went without the recording
 
 
 class Mailer:
@@ -88,24 +60,38 @@ class Mailer:
         recordings: Recordings,
         removal: Removal,
         zone: ZoneInfo,
-        retries: Retries = Retries(),  # noqa: B008 - it is frozen
+        retries: MailRetries = MailRetries(),  # noqa: B008 - it is frozen
         patience: float = 60.0,
+        slots: Slots | None = None,
+        second_look: float = 1.0,
     ) -> None:
-        """``zone``: for mailboxes without one. ``patience``: seconds an outcome waits for a database that is away."""
+        """``zone``: for mailboxes without one. ``patience``: seconds an outcome waits for a database that is away.
+
+        ``slots`` lets slow deliveries go on by themselves. ``second_look``: seconds until a row that is gone is looked for again.
+        """
         self._pool, self._switch_pool = pool, switch_pool
         self._jobs, self._claims = jobs, claims
         self._transport, self._composer, self._recordings = transport, composer, recordings
         self._removal = removal
         self._zone, self._retries, self._patience = zone, retries, patience
+        self._slots = slots or Slots(slow=0)
+        self._second_look = second_look
 
     async def deliver(self, notification_id: str) -> None:
         """Make one attempt, if it is due and no other process makes one. The handler of ``notify`` jobs.
 
-        Raises what the database raises when it is away; the sweep finds the notification again. All else stands in the ledger.
+        An attempt that takes long goes on after the return. Raises what the database raises when it is away; the sweep finds the
+        notification again. All else stands in the ledger.
         """
-        found = UUID(notification_id)
-        async with self._claims.hold(found) as ours:
-            if ours and (delivery := await self._begin(found)):
+        await self._slots.run(self._deliver(UUID(notification_id)))
+
+    async def close(self) -> None:
+        """End the attempts that go on by themselves."""
+        await self._slots.close()
+
+    async def _deliver(self, notification_id: UUID) -> None:
+        async with self._claims.hold(notification_id) as ours:
+            if ours and (delivery := await self._begin(notification_id)):
                 await self._attempt(delivery)
 
     async def _begin(self, notification_id: UUID) -> Delivery | None:
@@ -126,7 +112,7 @@ class Mailer:
             if not recipients:
                 await self._cancel(connection, notification, "the mailbox has no mail address any more")
                 return None
-            return Delivery(notification, mailbox, recipients)
+            return Delivery(notification, mailbox, recipients, self._retries.unknown_tries)
 
     async def _attempt(self, delivery: Delivery) -> None:
         notification = delivery.notification
@@ -136,6 +122,9 @@ class Mailer:
             result = Result(trouble=error.detail)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             result = Result(trouble=f"the switch's database cannot be read: {type(error).__name__}")
+        except Overtaken:
+            log.warning("mail_attempt_overtaken", **_facts(notification))
+            return
 
         async def write() -> None:
             async with self._pool.acquire() as connection, connection.transaction():
@@ -151,12 +140,33 @@ class Mailer:
         if not delivery.pending:
             return Result()
         row = await self._row(delivery.notification)
-        if row is None or row.flags == DELETED:
-            return Result(cancelled="the message was deleted before it was sent")
+        if row is None:
+            return await self._without_row(delivery)
+        if row.flags == DELETED:
+            return Result(cancelled=_DELETED)
         audio = await self._audio(delivery.notification)
-        return Result(await self._send(delivery, row, audio), kept_because=audio.missing)
+        return Result(await self._send(delivery, _of_row(row), audio), kept_because=audio.missing)
+
+    async def _without_row(self, delivery: Delivery) -> Result:
+        """The switch does not list the message any more: deleted with its file, or lost by a table that was made anew.
+
+        Whoever deletes a message removes the row and the file, and for a moment only one of them is there.
+        """
+        notification = delivery.notification
+        if not await asyncio.to_thread(self._recordings.gone, notification.source.file_path):
+            await asyncio.sleep(self._second_look)
+            if await self._row(notification) is not None:
+                raise Unavailable("the switch lists the message again")
+        if await asyncio.to_thread(self._recordings.gone, notification.source.file_path):
+            return Result(cancelled=_DELETED)
+        audio = await self._audio(notification)
+        source = notification.source
+        about = About(source.caller_name, source.caller_number, source.created_epoch, source.duration, listed=False)
+        log.warning("mail_of_unlisted_message", **_facts(notification))
+        return Result(await self._send(delivery, about, audio), kept_because=audio.missing or _UNLISTED)
 
     async def _row(self, notification: Notification) -> MessageRow | None:
+        """The switch's row. Raises ``Unavailable`` where its table is not there, which says nothing about the row."""
         source = notification.source
         async with self._switch_pool.acquire() as connection:
             return await rows.with_key(connection, source.key, uuid=source.uuid, username=source.username)
@@ -169,7 +179,7 @@ class Mailer:
                 raise
             return Audio("", None, _EMPTY)
 
-    async def _send(self, delivery: Delivery, row: MessageRow, audio: Audio) -> list[Outcome]:
+    async def _send(self, delivery: Delivery, about: About, audio: Audio) -> list[Outcome]:
         usable = {address: plain for address in delivery.pending if (plain := ascii_address(address))}
         unusable = [
             Outcome(address, RecipientState.REFUSED, None, "not an address that this service can mail to")
@@ -178,24 +188,39 @@ class Mailer:
         ]
         if not usable:
             return unusable
-        mail = await asyncio.to_thread(self._composer.compose, self._letter(delivery, row), audio)
-        answers = {outcome.address: outcome for outcome in await self._transport.send(list(usable.values()), mail)}
+        mail = await asyncio.to_thread(self._composer.compose, self._letter(delivery, about), audio)
+
+        async def expose(accepted: Sequence[str]) -> None:
+            await self._expose(delivery.notification, [address for address, plain in usable.items() if plain in accepted])
+
+        sent = await self._transport.send(list(usable.values()), mail, before_content=expose)
+        answers = {outcome.address: outcome for outcome in sent}
         given = [(address, answers[plain]) for address, plain in usable.items()]
         return [*unusable, *(Outcome(address, answer.state, answer.code, answer.reply) for address, answer in given)]
 
-    def _letter(self, delivery: Delivery, row: MessageRow) -> Letter:
+    async def _expose(self, notification: Notification, addresses: Sequence[str]) -> None:
+        try:
+            async with self._pool.acquire() as connection:
+                ours = await ledger.expose(connection, notification, addresses, self._retries)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            raise Unavailable(f"the mail was not sent: the ledger cannot be written ({type(error).__name__})") from error
+        if not ours:
+            raise Overtaken
+
+    def _letter(self, delivery: Delivery, about: About) -> Letter:
         notification, mailbox = delivery.notification, delivery.mailbox
         return Letter(
             message_id=notification.mail_message_id,
             recipients=[plain for recipient in delivery.recipients if (plain := ascii_address(recipient.address))],
-            caller_name=row.caller_name,
-            caller_number=row.caller_number,
-            created_epoch=row.created_epoch,
-            duration=row.duration,
+            caller_name=about.caller_name,
+            caller_number=about.caller_number,
+            created_epoch=about.created_epoch,
+            duration=about.duration,
             mailbox=MailboxAddress(Extension(notification.extension), Domain(notification.domain)),
             description=mailbox.description,
             zone=_zone(mailbox.time_zone, self._zone),
-            deleted_afterwards=not (notification.local_after_email or mailbox.local_after_email),
+            deleted_afterwards=about.listed and not (notification.local_after_email or mailbox.local_after_email),
+            listed=about.listed,
         )
 
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
@@ -217,14 +242,23 @@ class Mailer:
     async def _write(self, connection: Connection, notification: Notification, result: Result) -> None:
         """What the attempt came to, and what follows from it, in one transaction. Doing it twice changes nothing."""
         kept_because = result.kept_because or notification.recording_detail
+        unknowns = notification.unknowns
         if result.outcomes:
+            unknowns += any(outcome.state is RecipientState.UNKNOWN for outcome in result.outcomes)
             await ledger.record(connection, notification.id, result.outcomes)
+            await ledger.count_unknowns(connection, notification.id, unknowns)
         recipients = await ledger.recipients(connection, notification.id)
+        again = unknowns <= self._retries.unknown_tries and any(_is_unknown(recipient) for recipient in recipients)
         if result.trouble or any(recipient.state is RecipientState.PENDING for recipient in recipients):
-            await self._postpone(connection, notification, result.trouble or _pending(recipients), kept_because)
+            await self._postpone(
+                connection, notification, result.trouble or _pending(recipients), kept_because, again and not result.trouble
+            )
             return
-        if any(recipient.state is RecipientState.REFUSED for recipient in recipients):
-            await self._fail(connection, notification, _refused(recipients), kept_because)
+        if again:
+            await self._wait_for_repeat(connection, notification, kept_because, unknowns)
+            return
+        if any(recipient.state is not RecipientState.ACCEPTED for recipient in recipients):
+            await self._fail(connection, notification, _unaccepted(recipients), kept_because)
             return
         mailbox = await mailboxes.find(connection, notification.domain, notification.extension)
         kept_because = kept_because or kept_for(notification, mailbox)
@@ -233,22 +267,43 @@ class Mailer:
             await self._removal.ask(connection, notification.message_id, AFTER_MAIL)
         log.info("mail_sent", **_facts(notification), recipients=len(recipients), removal_asked=not kept_because)
 
-    async def _postpone(self, connection: Connection, notification: Notification, reason: str, kept_because: str) -> None:
+    async def _postpone(
+        self, connection: Connection, notification: Notification, reason: str, kept_because: str, after_pause: bool
+    ) -> None:
         age = await ledger.age(connection, notification.id)
         if self._retries.over(age, notification.attempts):
             detail = f"given up after {notification.attempts} attempts: {reason}"
             await self._fail(connection, notification, detail, kept_because)
             return
         delay = self._retries.delay(notification.attempts)
+        if after_pause:
+            delay = max(delay, self._retries.unknown_pause)
+        await self._queue_again(connection, notification, reason, delay, kept_because)
+        log.warning("mail_postponed", **_facts(notification), seconds=delay)
+
+    async def _wait_for_repeat(
+        self, connection: Connection, notification: Notification, kept_because: str, unknowns: int
+    ) -> None:
+        pause = self._retries.unknown_pause
+        await self._queue_again(connection, notification, _NO_ANSWER, pause, kept_because)
+        left = self._retries.unknown_tries + 1 - unknowns
+        log.warning("mail_acceptance_unknown", **_facts(notification), seconds=pause, tries_left=left)
+
+    async def _queue_again(
+        self, connection: Connection, notification: Notification, reason: str, delay: float, kept_because: str
+    ) -> None:
         await ledger.postpone(connection, notification.id, reason, delay, recording_detail=kept_because)
         key = job_key(notification.id, notification.attempts)
         await self._jobs.enqueue(connection, NOTIFY, str(notification.id), dedupe_key=key, delay=delay)
-        log.warning("mail_postponed", **_facts(notification), seconds=delay)
 
     async def _fail(self, connection: Connection, notification: Notification, detail: str, kept_because: str) -> None:
+        """Settle a mail that not everybody accepted: ``unknown`` if that is all that is wrong, else ``failed``."""
+        recipients = await ledger.recipients(connection, notification.id)
+        unsettled = {recipient.state for recipient in recipients} - {RecipientState.ACCEPTED}
+        state = NotificationState.UNKNOWN if unsettled == {RecipientState.UNKNOWN} else NotificationState.FAILED
         kept_because = kept_because or "the mail was not accepted for every recipient"
-        await ledger.close(connection, notification.id, NotificationState.FAILED, detail, recording_detail=kept_because)
-        log.error("mail_failed", **_facts(notification))
+        await ledger.close(connection, notification.id, state, detail, recording_detail=kept_because)
+        log.error("mail_failed" if state is NotificationState.FAILED else "mail_left_unknown", **_facts(notification))
 
     async def _cancel(self, connection: Connection, notification: Notification, reason: str) -> None:
         await ledger.close(
@@ -265,8 +320,16 @@ def _pending(recipients: Sequence[Recipient]) -> str:
     return _told(next(recipient for recipient in recipients if recipient.state is RecipientState.PENDING))
 
 
-def _refused(recipients: Sequence[Recipient]) -> str:
-    return "; ".join(_told(recipient) for recipient in recipients if recipient.state is RecipientState.REFUSED)
+def _unaccepted(recipients: Sequence[Recipient]) -> str:
+    return "; ".join(_told(recipient) for recipient in recipients if recipient.state is not RecipientState.ACCEPTED)
+
+
+def _is_unknown(recipient: Recipient) -> bool:
+    return recipient.state is RecipientState.UNKNOWN
+
+
+def _of_row(row: MessageRow) -> About:
+    return About(row.caller_name, row.caller_number, row.created_epoch, row.duration)
 
 
 def _told(recipient: Recipient) -> str:

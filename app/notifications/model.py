@@ -6,9 +6,18 @@ from enum import StrEnum
 from uuid import UUID
 
 from app.addressing import MailboxAddress
+from app.database.retries import Retries
 
 NOTIFY = "notify"  # the jobs that mail; the payload is a notification's id
 AFTER_MAIL = "after_mail"  # the reason for which a mailed message is removed
+
+
+@dataclass(frozen=True, slots=True)
+class MailRetries(Retries):
+    """How often a mail is tried again; one whose acceptance is unknown has a pace of its own. All times in seconds."""
+
+    unknown_pause: float = 1800.0  # after content was sent without an answer; longer than the longest wait for one
+    unknown_tries: int = 3  # how often such a mail is sent again
 
 
 class NotificationState(StrEnum):
@@ -17,6 +26,7 @@ class NotificationState(StrEnum):
     QUEUED = "queued"
     SENT = "sent"  # every recipient was accepted
     FAILED = "failed"  # a recipient was refused, or nobody could be reached for days
+    UNKNOWN = "unknown"  # nobody was refused, but the mail server never said whether it accepted the mail for everybody
     CANCELLED = "cancelled"  # there was nothing to send any more
 
 
@@ -29,9 +39,13 @@ class RecordingState(StrEnum):
 
 
 class RecipientState(StrEnum):
-    """What is known about one recipient; ``accepted`` and ``refused`` are final."""
+    """What is known about one recipient; ``accepted`` and ``refused`` are final.
+
+    ``unknown`` is written before the content goes: if the process ends then, the ledger says that the mail may have arrived.
+    """
 
     PENDING = "pending"
+    UNKNOWN = "unknown"
     ACCEPTED = "accepted"
     REFUSED = "refused"
 
@@ -67,6 +81,10 @@ class Source:
     uuid: str
     file_path: str
     recording: str | None  # the file below the recordings folder; None: outside it
+    caller_name: str
+    caller_number: str
+    created_epoch: int
+    duration: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +114,7 @@ class Notification:
     state: NotificationState
     detail: str
     attempts: int
+    unknowns: int  # attempts that sent the content and had no answer to it
     next_try_at: datetime
     created_at: datetime
     settled_at: datetime | None

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.notifications.compose import LARGEST_RECORDING, Audio
 from app.recordings.paths import RecordingPaths
 
@@ -46,6 +46,24 @@ class Recordings:
         if (before.st_size, before.st_mtime_ns, len(content)) != (after.st_size, after.st_mtime_ns, after.st_size):
             raise NotFound("the recording is still being written")
         return Audio(path.name, content)
+
+    def gone(self, file_path: str) -> bool:
+        """Whether a recording has certainly been removed: it is not there, and the folder it was in is.
+
+        Raises ``Unavailable`` where that folder cannot be read, as with a disk that is not mounted, and ``NotFound`` for a path
+        outside the recordings folder.
+        """
+        path = self._paths.local(file_path)
+        try:
+            os.stat(path.parent)
+            os.lstat(path)
+        except FileNotFoundError as error:
+            if error.filename == str(path):
+                return True
+            raise Unavailable("the folder of the recording is not there") from error
+        except OSError as error:
+            raise Unavailable(f"the recording cannot be looked for: {error.strerror}") from error
+        return False
 
     def exists(self, file_path: str) -> bool:
         """Whether there is anything at the switch's ``file_path``, as far as this process may look."""

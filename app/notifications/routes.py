@@ -14,7 +14,10 @@ class RecipientOut(BaseModel):
     """One recipient, and what the mail server last said of it."""
 
     address: str
-    state: Literal["pending", "accepted", "refused"]
+    state: Annotated[
+        Literal["pending", "unknown", "accepted", "refused"],
+        Field(description="unknown: the mail was sent, and the server has not said whether it accepted it; it may have arrived"),
+    ]
     code: Annotated[int | None, Field(description="of the SMTP reply; null: there was none")]
     reply: str
     settled_at: datetime | None
@@ -33,7 +36,10 @@ class NotificationOut(BaseModel):
     id: UUID
     message_id: Annotated[UUID, Field(description="of the voicemail message; it may be gone")]
     extension: str
-    state: Literal["queued", "sent", "failed", "cancelled"]
+    state: Annotated[
+        Literal["queued", "sent", "failed", "unknown", "cancelled"],
+        Field(description="unknown: sent several times without an answer to say whether it was accepted; it is not sent again"),
+    ]
     detail: str
     attempts: int
     created_at: datetime

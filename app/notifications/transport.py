@@ -9,22 +9,16 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import aiosmtplib
-import structlog
 from aiosmtplib import SMTP
 
+from app.notifications.conversation import BeforeContent, Closing, Conversation, Limits
 from app.notifications.model import Outcome, RecipientState
 from app.notifications.wording import cleaned_reply
-
-log = structlog.get_logger(__name__)
 
 Security = Literal["none", "starttls", "tls"]
 
 _IDLE = 10.0  # seconds a connection is kept without a mail; servers wait for minutes, but their operators dislike it
-_BYTES_A_SECOND = 100_000  # the slowest link a mail must get through
 _QUIT = 2.0  # seconds for a goodbye
-# Wrong or missing credentials and a server that insists on TLS (RFC 4954, RFC 3207): a recipient is not to blame for settings.
-_OUR_SETTINGS = frozenset({530, 534, 535, 538})
-_CLOSING = 421
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (aiosmtplib.SMTPAuthenticationError, "the mail server refused the user name or the password"),
     (ssl.SSLCertVerificationError, "the mail server's certificate is not trusted, or is for another name"),
@@ -32,14 +26,6 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (aiosmtplib.SMTPServerDisconnected, "the mail server closed the connection"),
     (TimeoutError, "the mail server did not answer in time"),
 )
-
-
-class Closing(aiosmtplib.SMTPServerDisconnected):
-    """The server said 421: it closes the connection."""
-
-    def __init__(self, reply: str) -> None:
-        super().__init__(reply)
-        self.code, self.reply = _CLOSING, reply
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,8 +50,7 @@ class SmtpTransport:
         security: Security = "none",
         tls_context: ssl.SSLContext | None = None,
         connections: int = 5,
-        connect_timeout: float = 10.0,
-        command_timeout: float = 60.0,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         """``security`` other than ``none`` checks the server's certificate, with ``tls_context`` where one is given."""
         self._host, self._port = host, port
@@ -76,20 +61,22 @@ class SmtpTransport:
         self._free = asyncio.Semaphore(connections)
         self._kept: list[tuple[Link, asyncio.TimerHandle]] = []
         self._goodbyes: set[asyncio.Task[None]] = set()
-        self._connect_timeout, self._command_timeout = connect_timeout, command_timeout
+        self._limits = limits
 
-    async def send(self, recipients: Sequence[str], mail: bytes) -> list[Outcome]:
-        """Send ``mail``, one outcome a recipient. Trouble never raises: it is the outcome, ``pending`` where it may pass.
+    async def send(self, recipients: Sequence[str], mail: bytes, *, before_content: BeforeContent | None = None) -> list[Outcome]:
+        """Send ``mail``, one outcome a recipient: ``pending`` for trouble that may pass, ``unknown`` if the answer was lost.
 
-        What happened to a mail whose last reply was lost is not known; that is ``pending`` too, so it may arrive twice.
+        ``before_content`` is called before any of the content goes; only what it raises comes up from here.
         """
         async with self._free:
             link = self._take()
             try:
-                if link is not None and (outcomes := await self._send_again(link, recipients, mail)) is not None:
-                    return outcomes
+                if link is not None:
+                    outcomes = await self._send_again(link, recipients, mail, before_content)
+                    if outcomes is not None:
+                        return outcomes
                 link = await self._connect()
-                outcomes = await Conversation(link.client, self._sender, self._command_timeout).send(recipients, mail)
+                outcomes = await Conversation(link.client, self._sender, self._limits).send(recipients, mail, before_content)
             except (aiosmtplib.SMTPException, OSError, ValueError) as error:
                 code, reply = self._explain(error)
                 _drop(link)
@@ -100,17 +87,16 @@ class SmtpTransport:
             self._keep(link)
             return outcomes
 
-    async def _send_again(self, link: Link, recipients: Sequence[str], mail: bytes) -> list[Outcome] | None:
-        """Send over a kept connection; None where the server had closed it, or did so before the mail was on its way.
+    async def _send_again(
+        self, link: Link, recipients: Sequence[str], mail: bytes, before_content: BeforeContent | None
+    ) -> list[Outcome] | None:
+        """Send over a kept connection; None where the server had closed it, or did so before it had the whole mail.
 
         Servers close connections that idle, or after so many mails, and nothing speaks against a new one.
         """
-        conversation = Conversation(link.client, self._sender, self._command_timeout)
         try:
-            outcomes = await conversation.send(recipients, mail)
+            outcomes = await Conversation(link.client, self._sender, self._limits).send(recipients, mail, before_content)
         except aiosmtplib.SMTPServerDisconnected:
-            if conversation.content_sent:
-                raise
             _drop(link)
             return None
         self._keep(link)
@@ -163,22 +149,31 @@ class SmtpTransport:
             hostname=self._host,
             port=self._port,
             local_hostname=_own_name(),
-            timeout=self._connect_timeout,
+            timeout=self._limits.greeting,
             use_tls=self._security == "tls",
             start_tls=self._security == "starttls",
             tls_context=self._tls_context,
         )
         try:
-            # Over all of it: a server that answers each step in its own time must not hold us for minutes.
-            async with asyncio.timeout(3 * self._connect_timeout):
-                await client.connect()
-                await client.ehlo()
-                if self._username:
-                    await client.login(self._username, self._password)
+            await self._greeted(client)
+            await client.ehlo(timeout=self._limits.command)
+            if self._username:
+                await client.login(self._username, self._password, timeout=self._limits.command)
         except BaseException:
             _drop(Link(client, client.transport))
             raise
         return Link(client, client.transport)
+
+    async def _greeted(self, client: SMTP) -> None:
+        """Connect, and wait for the greeting: a host that is away is known soon, a busy server may take its time."""
+        connecting = asyncio.ensure_future(client.connect())
+        try:
+            await asyncio.wait({connecting}, timeout=self._limits.connect)
+            if not connecting.done() and client.transport is None:
+                raise TimeoutError
+            await connecting
+        finally:
+            connecting.cancel()
 
     def _explain(self, error: Exception) -> tuple[int | None, str]:
         """The reply code and the words for the ledger; never what belongs to AUTH, which may repeat the credentials."""
@@ -193,75 +188,6 @@ class SmtpTransport:
 
     def _words(self, text: str) -> str:
         return cleaned_reply(text.replace(self._password, "…") if self._password else text)
-
-
-class Conversation:
-    """One mail over one connection, from MAIL FROM to the server's last word."""
-
-    def __init__(self, client: SMTP, sender: str, timeout: float) -> None:
-        self._client = client
-        self._sender = sender
-        self._timeout = timeout
-        self.content_sent = False  # from then on a lost reply leaves it open whether the mail was accepted
-
-    async def send(self, recipients: Sequence[str], mail: bytes) -> list[Outcome]:
-        """The outcome for each recipient. Raises ``SMTPException`` where the connection is of no more use."""
-        options = [f"SIZE={len(mail)}"] if self._client.supports_extension("size") else []
-        try:
-            await self._client.mail(self._sender, options=options, timeout=self._timeout)
-        except aiosmtplib.SMTPResponseException as error:
-            if error.code == _CLOSING:
-                raise Closing(error.message) from error
-            await self._reset()
-            return [outcome_of(recipient, error.code, error.message) for recipient in recipients]
-        outcomes = {recipient: await self._recipient(recipient) for recipient in recipients}
-        accepted = [recipient for recipient, outcome in outcomes.items() if outcome.state is RecipientState.ACCEPTED]
-        if not accepted:
-            await self._reset()
-            return list(outcomes.values())
-        code, reply = await self._content(mail)
-        return [*({**outcomes, **{recipient: outcome_of(recipient, code, reply) for recipient in accepted}}).values()]
-
-    async def _recipient(self, recipient: str) -> Outcome:
-        try:
-            response = await self._client.rcpt(recipient, timeout=self._timeout)
-        except aiosmtplib.SMTPResponseException as error:
-            if error.code == _CLOSING:
-                raise Closing(error.message) from error
-            return outcome_of(recipient, error.code, error.message)
-        except ValueError as error:  # also UnicodeEncodeError; the server has not seen it
-            log.warning("mail_address_unusable", error=type(error).__name__)
-            return Outcome(recipient, RecipientState.REFUSED, None, "not an address that this service can mail to")
-        return outcome_of(recipient, response.code, response.message)
-
-    async def _content(self, mail: bytes) -> tuple[int, str]:
-        self.content_sent = True
-        try:
-            response = await self._client.data(mail, timeout=self._timeout + len(mail) / _BYTES_A_SECOND)
-        except aiosmtplib.SMTPDataError as error:
-            if error.code == _CLOSING:
-                self._client.close()
-            else:
-                await self._reset()
-            return error.code, error.message
-        return response.code, response.message
-
-    async def _reset(self) -> None:
-        """Make the connection fit for the next mail, or close it."""
-        try:
-            await self._client.rset(timeout=self._timeout)
-        except (aiosmtplib.SMTPException, OSError):
-            self._client.close()
-
-
-def outcome_of(recipient: str, code: int, reply: str) -> Outcome:
-    """What a reply means for a recipient: 2yz accepted, 5yz refused, anything else pending."""
-    state = RecipientState.PENDING
-    if 200 <= code < 300:
-        state = RecipientState.ACCEPTED
-    elif 500 <= code < 600 and code not in _OUR_SETTINGS:
-        state = RecipientState.REFUSED
-    return Outcome(recipient, state, code if code >= 200 else None, cleaned_reply(reply))
 
 
 def _own_name() -> str:

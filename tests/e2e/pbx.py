@@ -98,11 +98,11 @@ class Site:
             found: dict[str, Any] = await answer.json()
             return found
 
-    async def until(self, path: str, **wanted: object) -> dict[str, Any]:
+    async def until(self, path: str, *, seconds: float = PATIENCE, **wanted: object) -> dict[str, Any]:
         """Ask until the answer has these values."""
         found: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(seconds):
                 while True:
                     async with self.client.get(path) as answer:
                         found = await answer.json()  # a problem, as long as there is nothing yet

@@ -113,6 +113,33 @@ async def test_one_refused_recipient_of_two_keeps_the_recording_and_the_other_ha
     assert [mail.recipients for mail in site.mail.messages] == [("tech@example.com",)]
 
 
+async def test_a_mail_that_waits_while_the_switch_makes_its_table_anew_goes_and_its_recording_stays(site: Site) -> None:
+    await site.create("101", local_after_email=False)
+    site.mail.refuse("tech@example.com", "451 4.7.1 greylisted")
+    left = await site.switch.leave_message("101", caller_name="Alice")
+    path = f"/v1/voicemail/message/{left.uuid}/notification"
+    await site.until(path, state="queued")
+    async with asyncio.timeout(PATIENCE):
+        while (await site.get(path))["recipients"][0]["code"] != 451:
+            await asyncio.sleep(0.05)
+
+    await site.switch.stop()
+    connection = await asyncpg.connect(site.dsn)
+    await connection.execute("DROP TABLE voicemail_msgs")
+    await site.switch.start()
+    assert await connection.fetchval("SELECT count(*) FROM voicemail_msgs") == 0
+    await connection.close()
+    site.mail.accept("tech@example.com")
+
+    history = await site.until(path, state="sent", seconds=60)
+    assert history["recording"]["state"] == "kept"
+    assert "did not list the message any more" in history["recording"]["detail"]
+    assert left.path.exists()
+    (caught,) = site.mail.messages
+    assert "Alice" in caught.parsed["Subject"]
+    assert audio_of(caught.parsed) == left.path.read_bytes()
+
+
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 async def test_no_caller_name_sends_a_mail_elsewhere_or_breaks_it(stand_in_site: Site, name: str) -> None:
     site = stand_in_site

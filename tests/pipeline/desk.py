@@ -12,7 +12,6 @@ from app.addressing import Domain, Extension, MailboxAddress
 from app.database.claims import Claims
 from app.database.jobs import Jobs
 from app.database.pool import Pool
-from app.database.retries import Retries
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox
 from app.messages import removal_store
@@ -22,32 +21,46 @@ from app.messages.removal import Pace, Removal
 from app.notifications import after_mail, ledger
 from app.notifications.announce import Announcer
 from app.notifications.compose import Composer
+from app.notifications.conversation import Limits
 from app.notifications.mailer import Mailer
-from app.notifications.model import Notification, Recipient
+from app.notifications.model import MailRetries, Notification, Recipient
 from app.notifications.recordings import Recordings
+from app.notifications.slots import Slots
 from app.notifications.transport import SmtpTransport
 from app.recordings.paths import RecordingPaths
 from app.recordings.remover import FileRemover
 from app.switch.mwi import MessageWaiting, Switch
 
-SOON = Retries(first=0.05, longest=0.1, lease=0.2, give_up_after=1.0, give_up_tries=5)
 AT_ONCE = Pace(settling=0.0, settling_with_copies=0.0, tell_again=0.0)
+SOON = MailRetries(first=0.05, longest=0.1, lease=0.2, give_up_after=1.0, give_up_tries=5, unknown_pause=0.3)
+QUICK = Limits(connect=1.0, greeting=1.0, command=1.0, mail=1.0, rcpt=1.0, data=1.0, block=0.5, termination=0.5, reset=1.0)
 
 
 class Desk:
     """One process that mails. Several of them on one database are several processes."""
 
     def __init__(
-        self, dsn: str, pool: Pool, recordings: Path, smtp_port: int, switch: Switch, *,
-        retries: Retries = SOON, pace: Pace = AT_ONCE,
-    ) -> None:  # fmt: skip
+        self,
+        dsn: str,
+        pool: Pool,
+        recordings: Path,
+        smtp_port: int,
+        switch: Switch,
+        *,
+        retries: MailRetries = SOON,
+        pace: Pace = AT_ONCE,
+        limits: Limits = QUICK,
+        connections: int = 5,
+        slots: Slots | None = None,
+        sender: str = "voicemail@lab.local",
+    ) -> None:
         self.switch = switch
         self.pool, self.recordings = pool, recordings
         self.paths = RecordingPaths(recordings, str(recordings))
         self.jobs = Jobs(dsn)
         self.claims = Claims(dsn)
         self.transport = SmtpTransport(
-            "127.0.0.1", smtp_port, sender="voicemail@lab.local", connect_timeout=1.0, command_timeout=1.0
+            "127.0.0.1", smtp_port, sender="voicemail@lab.local", limits=limits, connections=connections
         )
         self.recorder = Recorder(
             pool, pool, self.paths, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
@@ -61,14 +74,17 @@ class Desk:
             recordings=Recordings(self.paths),
             removal=self.removal,
             transport=self.transport,
-            composer=Composer(sender="voicemail@lab.local"),
+            composer=Composer(sender=sender),
             zone=ZoneInfo("Asia/Ho_Chi_Minh"),
             patience=2.0,
+            slots=slots,
+            second_look=0.1,
             **shared,
         )
 
     async def close(self) -> None:
         """Let go of the mail server and of every claim."""
+        await self.mailer.close()
         await self.transport.close()
         await self.claims.close()
 

@@ -22,6 +22,7 @@ from desk import Desk
 from switch_rows import insert, switch_row
 
 from app.database.pool import open_pool
+from app.notifications.conversation import Conversation
 from app.switch.esl import EventSocket
 
 STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
@@ -46,8 +47,9 @@ def die_before(number: int) -> None:
 
     for name in STATEMENTS:
         setattr(asyncpg.Connection, name, dying(getattr(asyncpg.Connection, name)))
-    for name in ("mail", "rcpt", "data"):
-        setattr(aiosmtplib.SMTP, name, dying(getattr(aiosmtplib.SMTP, name)))
+    aiosmtplib.SMTP.execute_command = dying(aiosmtplib.SMTP.execute_command)  # type: ignore[method-assign]
+    for name in ("_upload", "_answer"):  # before the content goes, and when it has gone and nothing was heard yet
+        setattr(Conversation, name, dying(getattr(Conversation, name)))
     EventSocket.command = dying(EventSocket.command)  # type: ignore[method-assign]
     unlink = os.unlink
 
@@ -103,6 +105,7 @@ class Site:
             "rows": await desk.pool.fetchval("SELECT count(*) FROM voicemail_msgs WHERE file_path = $1", str(path)),
             "others": await desk.pool.fetchval("SELECT count(*) FROM voicemail_msgs WHERE username = '102'"),
             "mail": found.mail_message_id,
+            "unknown": any(recipient.state == "unknown" for recipient in recipients),
             "accepted": all(recipient.state == "accepted" for recipient in recipients),
         }
 

@@ -5,13 +5,14 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-Reply = str | Callable[[str], str]
+Reply = str | float | asyncio.Event | Callable[[str], str | float]
 
 SILENT, CLOSE, HALF = "silent", "close", "half"
 
 
 class ScriptedMail:
-    """An SMTP server on 127.0.0.1; ``replies`` are by verb, ``CONTENT`` the one after a mail's final dot."""
+    """An SMTP server on 127.0.0.1; ``replies`` are by verb, ``CONTENT`` the one after a mail's final dot. A function is given the command's line, or the mail; an event is waited for, and so
+    are seconds."""
 
     def __init__(
         self, *, tls: ssl.SSLContext | None = None, implicit: bool = False, extensions: tuple[str, ...] = ("SIZE 50000000",)
@@ -76,7 +77,7 @@ class ScriptedMail:
                 await writer.start_tls(self._tls)  # type: ignore[arg-type]
             elif verb == "DATA" and going_on == "3":
                 content = await reader.readuntil(b"\r\n.\r\n")
-                going_on = await self._say(writer, "CONTENT", "250 taken")
+                going_on = await self._say(writer, "CONTENT", "250 taken", content.decode("latin-1"))
                 if not going_on:
                     return
                 if going_on == "2":
@@ -91,6 +92,12 @@ class ScriptedMail:
         reply = self.replies.get(verb, usual)
         if callable(reply):
             reply = reply(line)
+        if isinstance(reply, asyncio.Event):
+            await reply.wait()
+            reply = usual
+        if isinstance(reply, float):
+            await asyncio.sleep(reply)
+            reply = usual
         if reply == SILENT:
             await asyncio.sleep(3600)
         if reply == CLOSE:

@@ -54,4 +54,5 @@ async def test_killed_before_any_step_the_next_process_does_the_rest(
     twice = [each["step"] for each in rounds if mails[each["made"]["mail"]] == 2]
     assert twice == list(range(twice[0], twice[0] + len(twice)))
     assert len(twice) < len(rounds) / 2
+    assert all(rounds[step - 1]["found"]["unknown"] for step in twice), "the ledger knew that the mail may have arrived"
     assert (switch.recordings / "other.wav").exists()

@@ -7,15 +7,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from desk import Desk
+from desk import Desk, row_of
 from pbx import stand_in
+from switch_rows import switch_row
 
 from app.database.pool import Pool
-from app.database.retries import Retries
 from app.mailboxes import store as mailboxes
-from app.notifications.model import NotificationState, RecipientState, RecordingState
+from app.messages.model import readable
+from app.notifications.model import MailRetries, NotificationState, RecipientState, RecordingState
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
+from app.sandbox.tables import TABLES
 from app.switch.esl import EventSocket
 
 SENT, FAILED, CANCELLED = NotificationState.SENT, NotificationState.FAILED, NotificationState.CANCELLED
@@ -147,7 +149,7 @@ async def test_a_server_that_is_away_is_waited_for_and_given_up_at_last(desk: De
 
 
 def test_by_default_a_mail_is_tried_for_more_than_a_day_with_growing_pauses() -> None:
-    retries = Retries()
+    retries = MailRetries()
     spans = [sum(retries.delay(number) for number in range(1, tries + 1)) for tries in range(1, 100)]
 
     assert retries.delay(1) <= 10
@@ -157,13 +159,15 @@ def test_by_default_a_mail_is_tried_for_more_than_a_day_with_growing_pauses() ->
     assert next(tries for tries, span in enumerate(spans, 1) if span > 86400) < 100
 
 
-async def test_a_mail_is_not_due_before_its_pause_is_over(desk: Desk, mail: MailCatcher) -> None:
+async def test_a_mail_is_not_due_before_its_pause_is_over(desk: Desk, database: str, mail: MailCatcher) -> None:
     await desk.mailbox()
     mail.refuse("tech@example.com", "451 later")
     _, notification = await desk.leave()
+    unhurried = Desk(database, desk.pool, desk.recordings, mail.port, desk.switch, retries=MailRetries())
 
     for _ in range(10):
-        await desk.mailer.deliver(str(notification))
+        await unhurried.mailer.deliver(str(notification))
+    await unhurried.close()
 
     found, _ = await desk.look(notification)
     assert found.attempts == 1
@@ -255,15 +259,100 @@ async def test_a_message_somebody_saved_or_heard_meanwhile_is_kept(desk: Desk, m
 
 @pytest.mark.parametrize("phone", ["DELETE FROM voicemail_msgs", "UPDATE voicemail_msgs SET flags = 'delete'"])
 async def test_a_message_deleted_on_the_phone_before_its_mail_is_not_mailed(desk: Desk, mail: MailCatcher, phone: str) -> None:
+    """A phone flags a message first; when its call ends, mod_voicemail removes the file and then the row."""
     await desk.mailbox()
     path, notification = await desk.leave()
+    if phone.startswith("DELETE"):
+        path.unlink()
     await desk.pool.execute(phone)
 
     await desk.work()
 
     found, _ = await desk.look(notification)
     assert (found.state, found.recording_state, mail.messages) == (CANCELLED, KEPT, [])
+    assert path.exists() is not phone.startswith("DELETE")
+
+
+async def recreate_table(desk: Desk) -> None:
+    """What mod_voicemail does when a probe of its columns fails, as after an upgrade: the table is new, and empty."""
+    await desk.pool.execute("DROP TABLE voicemail_msgs")
+    await desk.pool.execute(TABLES.read_text())
+
+
+async def test_mails_that_wait_while_the_switch_recreates_its_table_go_and_their_recordings_stay(
+    desk: Desk, mail: MailCatcher
+) -> None:
+    await desk.mailbox()
+    waiting = [
+        await desk.leave(b"RIFFdata", cid_name=name, cid_number=f"089{number}", message_len=18)
+        for number, name in enumerate(["Alice", "Zoë \U0001f600", "a\r\nBcc: evil@x.example", "x" * 255])
+    ]
+    await desk.pool.execute("ALTER TABLE voicemail_msgs RENAME TO voicemail_msgs_old")
+    for _, notification in waiting:
+        await desk.mailer.deliver(str(notification))
+        found, _ = await desk.look(notification)
+        assert found.state is NotificationState.QUEUED, "a table that is not there says nothing of its rows"
+    await desk.pool.execute("ALTER TABLE voicemail_msgs_old RENAME TO voicemail_msgs")
+    await recreate_table(desk)
+
+    await desk.work()
+
+    for path, notification in waiting:
+        found, _ = await desk.look(notification)
+        assert (found.state, found.recording_state) == (SENT, KEPT)
+        assert "did not list the message any more" in found.recording_detail
+        assert path.exists()
+    by_id = {caught.parsed["Message-ID"]: caught.parsed for caught in mail.messages}
+    parsed = by_id[(await desk.look(waiting[0][1]))[0].mail_message_id]
+    assert parsed["Subject"] == "Voicemail from Alice (0890), 0:18"
+    (attachment,) = parsed.iter_attachments()
+    assert attachment.get_content() == b"RIFFdata"
+    body = parsed.get_body(("plain",))
+    assert body is not None
+    assert "does not list this message any more" in body.get_content()
+    assert len(by_id) == len(waiting)
+    assert all("Bcc" not in each for each in by_id.values())
+
+
+async def test_any_row_can_be_recorded_with_what_its_mail_needs(desk: Desk, pool: Pool) -> None:
+    odd = [("\udcff\udcfe" * 300, 2**40), ("\U0001f600" * 300, -5), ("a\r\n\x00"[:3], 0), ("'; DROP TABLE x; --", 2**31)]
+    recorded = [row_of(switch_row(cid_name=name, cid_number=name, message_len=length)) for name, length in odd]
+
+    await desk.recorder.record(recorded)
+
+    found = {record["uuid"]: record for record in await pool.fetch("SELECT * FROM voicemail.message")}
+    for row, (name, length) in zip(recorded, odd, strict=True):
+        kept = found[row.uuid]
+        assert kept["caller_name"] == kept["caller_number"] == readable(name[:255])
+        assert kept["duration"] == min(max(length, 0), 2**31 - 1)
+
+
+async def test_a_recording_whose_folder_cannot_be_seen_is_not_taken_for_deleted(desk: Desk, mail: MailCatcher) -> None:
+    await desk.mailbox()
+    path, notification = await desk.leave()
+    await desk.pool.execute("DELETE FROM voicemail_msgs")
+    path.parent.rename(path.parent.with_name("unmounted"))
+    await desk.mailer.deliver(str(notification))
+    assert (await desk.look(notification))[0].state is NotificationState.QUEUED
+
+    path.parent.with_name("unmounted").rename(path.parent)
+    await desk.work()
+
+    assert (await desk.look(notification))[0].state is SENT
     assert path.exists()
+
+
+async def test_a_row_whose_file_follows_it_at_once_was_deleted(desk: Desk, mail: MailCatcher) -> None:
+    """Who deletes a message removes two things, one after the other."""
+    await desk.mailbox()
+    path, notification = await desk.leave()
+    await desk.pool.execute("DELETE FROM voicemail_msgs")
+    asyncio.get_running_loop().call_later(0.03, path.unlink)
+
+    await desk.work()
+
+    assert (await desk.look(notification))[0].state is CANCELLED
+    assert mail.messages == []
 
 
 async def test_a_recording_that_is_not_there_is_waited_for(desk: Desk, mail: MailCatcher) -> None:

@@ -15,10 +15,9 @@ from plain_client import PlainClient
 from switch_rows import DOMAIN, insert, switch_row
 
 from app.database.pool import Pool
-from app.database.retries import Retries
 from app.errors import Unavailable
 from app.messages.removal import Pace, Reason
-from app.notifications.model import NotificationState, RecordingState
+from app.notifications.model import MailRetries, NotificationState, RecordingState
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
 from app.switch.commands import reload_xml
@@ -291,7 +290,7 @@ async def test_a_switch_that_is_away_is_told_when_it_is_back(
     desk: Desk, database: str, switch: StandInSwitch, mail: MailCatcher
 ) -> None:
     """Deleting does not need the switch; its phones are told later."""
-    retries = Retries(first=0.05, longest=0.1, lease=0.2)
+    retries = MailRetries(first=0.05, longest=0.1, lease=0.2)
     desk = Desk(database, desk.pool, desk.recordings, mail.port, desk.switch, retries=retries)
     path, notification = await mailed(desk)
     await switch.stop()

@@ -1,0 +1,59 @@
+"""What a delivery is made of: an attempt under way, what its mail says, and what it came to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.mailboxes.model import Mailbox
+from app.notifications.conversation import BeforeContent
+from app.notifications.model import Notification, Outcome, Recipient, RecipientState
+
+
+class Transport(Protocol):
+    """What sends a mail: ``SmtpTransport``."""
+
+    async def send(self, recipients: Sequence[str], mail: bytes, *, before_content: BeforeContent | None) -> list[Outcome]:
+        """One outcome a recipient; ``before_content`` is called before any content goes, and ends the attempt if it raises."""
+
+
+class Overtaken(Exception):
+    """Another process has begun an attempt since, because this one's lock was lost: this one sends and writes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt under way: the ledger's row, the mailbox as it is now, and the recipients."""
+
+    notification: Notification
+    mailbox: Mailbox
+    recipients: tuple[Recipient, ...]
+    repeats: int  # how often content is sent again if there was no answer to it
+
+    @property
+    def pending(self) -> list[str]:
+        """Who is yet to be served."""
+        states = {RecipientState.PENDING}
+        if self.notification.unknowns <= self.repeats:
+            states.add(RecipientState.UNKNOWN)
+        return [recipient.address for recipient in self.recipients if recipient.state in states]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a mail says of its message: from the switch's row, or from our own record of it."""
+
+    caller_name: str
+    caller_number: str
+    created_epoch: int
+    duration: int
+    listed: bool = True  # the switch still has the row
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt came to, before it is written: outcomes, or why there are none."""
+
+    outcomes: Sequence[Outcome] = ()
+    trouble: str = ""  # to be tried again
+    cancelled: str = ""
+    kept_because: str = ""  # the mail went without the recording
