@@ -18,6 +18,7 @@ from typing import Any
 from desk import Desk
 
 from app.database.pool import open_pool
+from app.notifications.conversation import Limits
 from app.notifications.model import NOTIFY, Outcome, Retries
 from app.notifications.sweep import Sweep
 
@@ -29,7 +30,7 @@ async def live(dsn: str, recordings: Path, smtp_port: int, at_once: int, life: i
     """Mail until everything is settled; ``begun`` is written to as soon as a mail was sent."""
     pool = await open_pool(dsn, application_name="test")
     sender = f"life-{life}@lab.local"
-    desk = Desk(dsn, pool, recordings, smtp_port, None, retries=RETRIES, connections=at_once, sender=sender)  # type: ignore[arg-type]
+    desk = Desk(dsn, pool, recordings, smtp_port, None, retries=RETRIES, limits=Limits(), connections=at_once, sender=sender)  # type: ignore[arg-type]
     desk.jobs._heartbeat = timedelta(seconds=1)  # what the dead had begun is not waited for as long as in production
     desk.jobs.register(NOTIFY, desk.mailer.deliver, concurrency=at_once)
     send = desk.transport.send
