@@ -128,6 +128,22 @@ async def test_a_repeated_mail_that_is_accepted_is_sent(desks: Desks, server: Sc
     assert len(server.mails) == 1
 
 
+async def test_a_message_deleted_after_a_mail_without_an_answer_leaves_it_unknown(desks: Desks, server: ScriptedMail) -> None:
+    desk = await desks.open()
+    await desk.mailbox()
+    server.replies["CONTENT"] = CLOSE
+    _, notification = await desk.leave()
+    await desk.mailer.deliver(str(notification))
+    await desk.pool.execute("UPDATE voicemail_msgs SET flags = 'delete'")
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (NotificationState.UNKNOWN, RecordingState.KEPT)
+    assert "not known" in found.detail
+    assert contents(server) == 1
+
+
 async def test_content_that_did_not_get_through_is_tried_again_soon(desks: Desks, server: ScriptedMail) -> None:
     desk = await desks.open(retries=LATER)
     await desk.mailbox(local_after_email=True)
