@@ -306,13 +306,11 @@ class Mailer:
         log.error("mail_failed" if state is NotificationState.FAILED else "mail_left_unknown", **_facts(notification))
 
     async def _cancel(self, connection: Connection, notification: Notification, reason: str) -> None:
-        await ledger.close(
-            connection,
-            notification.id,
-            NotificationState.CANCELLED,
-            reason,
-            recording_detail="left alone: the mail was cancelled",
-        )
+        state, detail = NotificationState.CANCELLED, reason
+        if any(_is_unknown(recipient) for recipient in await ledger.recipients(connection, notification.id)):
+            state, detail = NotificationState.UNKNOWN, f"not sent again: {reason}; whether the mail had arrived is not known"
+        kept_because = "left alone: the mail was cancelled"
+        await ledger.close(connection, notification.id, state, detail, recording_detail=kept_because)
         log.info("mail_cancelled", **_facts(notification), reason=reason)
 
 

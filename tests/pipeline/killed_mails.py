@@ -15,10 +15,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from app.notifications.sweep import Sweep
 from desk import Desk
 
 from app.database.pool import open_pool
+from app.database.sweep import Sweep
+from app.notifications import ledger
+from app.notifications.conversation import Limits
 from app.notifications.model import NOTIFY, MailRetries, Outcome
 
 RETRIES = MailRetries(first=0.05, longest=0.5, lease=0.5, unknown_pause=0.8)
@@ -29,7 +31,7 @@ async def live(dsn: str, recordings: Path, smtp_port: int, at_once: int, life: i
     """Mail until everything is settled; ``begun`` is written to as soon as a mail was sent."""
     pool = await open_pool(dsn, application_name="test")
     sender = f"life-{life}@lab.local"
-    desk = Desk(dsn, pool, recordings, smtp_port, None, retries=RETRIES, connections=at_once, sender=sender)  # type: ignore[arg-type]
+    desk = Desk(dsn, pool, recordings, smtp_port, None, retries=RETRIES, limits=Limits(), connections=at_once, sender=sender)  # type: ignore[arg-type]
     desk.jobs._heartbeat = timedelta(seconds=1)  # what the dead had begun is not waited for as long as in production
     desk.jobs.register(NOTIFY, desk.mailer.deliver, concurrency=at_once)
     send = desk.transport.send
@@ -40,7 +42,10 @@ async def live(dsn: str, recordings: Path, smtp_port: int, at_once: int, life: i
         return outcomes
 
     desk.transport.send = told  # type: ignore[method-assign]
-    running = [asyncio.ensure_future(desk.jobs.run()), asyncio.ensure_future(Sweep(pool, desk.jobs, interval=0.1).run())]
+    running = [
+        asyncio.ensure_future(desk.jobs.run()),
+        asyncio.ensure_future(Sweep(pool, desk.jobs, {NOTIFY: ledger.due}, interval=0.1).run()),
+    ]
     while await pool.fetchval(_UNSETTLED):
         await asyncio.sleep(0.05)
     for task in running:

@@ -128,6 +128,22 @@ async def test_a_repeated_mail_that_is_accepted_is_sent(desks: Desks, server: Sc
     assert len(server.mails) == 1
 
 
+async def test_a_message_deleted_after_a_mail_without_an_answer_leaves_it_unknown(desks: Desks, server: ScriptedMail) -> None:
+    desk = await desks.open()
+    await desk.mailbox()
+    server.replies["CONTENT"] = CLOSE
+    _, notification = await desk.leave()
+    await desk.mailer.deliver(str(notification))
+    await desk.pool.execute("UPDATE voicemail_msgs SET flags = 'delete'")
+
+    await desk.work()
+
+    found, _ = await desk.look(notification)
+    assert (found.state, found.recording_state) == (NotificationState.UNKNOWN, RecordingState.KEPT)
+    assert "not known" in found.detail
+    assert contents(server) == 1
+
+
 async def test_content_that_did_not_get_through_is_tried_again_soon(desks: Desks, server: ScriptedMail) -> None:
     desk = await desks.open(retries=LATER)
     await desk.mailbox(local_after_email=True)
@@ -172,7 +188,7 @@ async def test_a_process_that_lost_its_lock_while_it_waits_for_an_answer_is_not_
     server.replies["CONTENT"] = answer
     attempt = asyncio.ensure_future(first.mailer.deliver(str(notification)))
     await until_content(server)
-    await first.pool.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voicemail mailer'")
+    await first.pool.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voicemail claims'")
     await asyncio.sleep(0.3)
     await second.mailer.deliver(str(notification))
     answer.set()
@@ -194,7 +210,7 @@ async def test_an_attempt_that_another_process_overtook_sends_nothing(desks: Des
     async with asyncio.timeout(10):
         while not server.commands or not server.commands[-1].startswith("RCPT"):
             await asyncio.sleep(0.01)
-    await first.pool.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voicemail mailer'")
+    await first.pool.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voicemail claims'")
     await asyncio.sleep(0.3)
     server.replies.clear()
     await second.mailer.deliver(str(notification))
