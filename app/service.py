@@ -10,8 +10,10 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
+from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.claims import Claims
+from app.database.jobs import Jobs
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
@@ -21,13 +23,16 @@ from app.ground import Ground, end, make_data_dir, open_database, open_ground, w
 from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
 from app.http.tokens import Authenticator, TokenStore
+from app.mailboxes.adopt import Adoption
+from app.mailboxes.installation import made_id
 from app.mailboxes.phone import PhonePins
 from app.mailboxes.pins import PinCipher, load_or_create_key
 from app.mailboxes.publish import DirectoryPublisher
 from app.mailboxes.routes import MailboxRoutes
-from app.mailboxes.service import Mailboxes
+from app.mailboxes.service import Mailboxes, check_key
 from app.mailboxes.upkeep import DirectoryUpkeep
 from app.mailboxes.waiting import Outcomes
+from app.mailboxes.watch import DirectoryWatch
 from app.messages import removal_store
 from app.messages.indexes import Indexes
 from app.messages.intake import Intake
@@ -51,7 +56,8 @@ from app.recordings.index import RecordingIndex
 from app.recordings.remover import FileRemover
 from app.recordings.watcher import RecordingWatcher
 from app.switch.directory_files import FilesDirectory
-from app.switch.esl import Event
+from app.switch.directory_marks import Owner
+from app.switch.esl import Event, EventSocket
 from app.switch.mwi import MessageWaiting
 from app.switch.tables import VoicemailTables
 
@@ -123,6 +129,43 @@ async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
 
 
 @asynccontextmanager
+async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
+    """The files of the directory folder that could be adopted. Raises as ``migrate_database`` does, and ``SettingsError``."""
+    make_data_dir(settings)
+    domain = Domain.parse(settings.domain)
+    async with open_database(settings) as dsn:
+        await migrate(dsn)
+        pool = await open_pool(dsn, size=2, application_name="adopt")
+        try:
+            cipher = PinCipher(load_or_create_key(settings.secret_key, settings.data_dir))
+            await check_key(pool, cipher)
+            async with pool.acquire() as connection:
+                owner = Owner(await made_id(connection), domain)
+            switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())  # never started
+            directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, owner)
+            jobs = Jobs(dsn)
+            publisher = DirectoryPublisher(
+                pool=pool,
+                domain=domain,
+                cipher=cipher,
+                directory=directory,
+                phone=PhonePins(pool, domain, cipher, VoicemailTables(pool), jobs),
+                jobs=jobs,
+                outcomes=Outcomes(),
+            )
+            yield Adoption(
+                pool=pool,
+                owner=owner,
+                cipher=cipher,
+                directory=directory,
+                style=settings.directory_format,
+                publisher=publisher,
+            )
+        finally:
+            await close_pool(pool)
+
+
+@asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """The whole service, serving HTTP inside the block. Waits for a database that is away.
 
@@ -168,7 +211,8 @@ def _basics(ground: Ground) -> _Parts:
 
 async def _mailboxes(ground: Ground) -> _Parts:
     cipher = PinCipher(load_or_create_key(ground.settings.secret_key, ground.settings.data_dir))
-    directory = FilesDirectory(ground.settings.directory_path, ground.settings.directory_format, ground.switch)
+    owner = await _owner(ground)
+    directory = FilesDirectory(ground.settings.directory_path, ground.settings.directory_format, ground.switch, owner)
     phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool), ground.jobs)
     outcomes = Outcomes()
     publisher = DirectoryPublisher(
@@ -182,6 +226,7 @@ async def _mailboxes(ground: Ground) -> _Parts:
     )
     publisher.register()
     upkeep = DirectoryUpkeep(publisher)
+    watch = DirectoryWatch(pool=ground.pool, owner=owner, directory=directory, publisher=publisher)
     mailboxes = Mailboxes(
         pool=ground.pool, domain=ground.domain, cipher=cipher, phone=phone, publisher=publisher, outcomes=outcomes
     )
@@ -191,9 +236,22 @@ async def _mailboxes(ground: Ground) -> _Parts:
 
     async def writable() -> str:
         await directory.ready()
+        await watch.check()
         return "writable"
 
-    return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
+    return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, watch.run, phone.run), checks={"directory": writable})
+
+
+async def _owner(ground: Ground) -> Owner:
+    """Whose the mailbox files of this process are."""
+    found: list[str] = []
+
+    async def ask() -> None:
+        async with ground.pool.acquire() as connection:
+            found.append(await made_id(connection))
+
+    await when_database_answers(ask)
+    return Owner(found[0], ground.domain)
 
 
 def _removal(ground: Ground, stack: AsyncExitStack) -> Removal:

@@ -27,6 +27,7 @@ CREATE TABLE voicemail.directory_entry (
     next_try_at  timestamptz NOT NULL DEFAULT now(),
     applied_at   timestamptz,
     prefs_digest bytea,                                   -- keyed digest of the PIN last seen in or written to voicemail_prefs
+    adopted_file text NOT NULL DEFAULT '',                -- the stamp of a file without our mark that may be replaced: it was adopted
     PRIMARY KEY (domain, extension)
 );
 CREATE INDEX directory_entry_due ON voicemail.directory_entry (next_try_at) WHERE state <> 'applied';
@@ -121,7 +122,8 @@ CREATE TABLE voicemail.api_token (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Facts about this installation, such as when the service first started on this switch.
+-- Facts about this installation: its id, which each mailbox file names; when it first started on this switch; what is wrong in
+-- the directory folder of a domain ('directory of DOMAIN', '' where all is well).
 CREATE TABLE voicemail.installation (
     name  text PRIMARY KEY,
     value text NOT NULL

@@ -7,6 +7,7 @@ from typing import Any
 from app.addressing import Extension, MailboxAddress
 from app.database.pool import Connection
 from app.mailboxes.model import DirectoryState, DirectoryStatus
+from app.switch.directory_marks import Claim
 
 # The first revision is the time in microseconds, so that a row that is made again never repeats one: whoever still works on
 # the row before it must not take this one for it.
@@ -23,7 +24,7 @@ UPDATE voicemail.directory_entry SET prefs_digest = $4
 WHERE domain = $1 AND extension = $2 AND prefs_digest IS NOT DISTINCT FROM $3
 """
 FIND = """
-SELECT extension, revision, state, detail, attempts, prefs_digest
+SELECT extension, revision, state, detail, attempts, prefs_digest, applied_at IS NOT NULL AS written, adopted_file
 FROM voicemail.directory_entry WHERE domain = $1 AND extension = $2
 """
 SETTLE = """
@@ -40,7 +41,8 @@ WHERE domain = $1 AND extension = $2 AND revision = $3
 """
 # By the index on next_try_at of what is not applied.
 DUE = """
-SELECT extension, revision, state, detail, attempts, prefs_digest FROM voicemail.directory_entry
+SELECT extension, revision, state, detail, attempts, prefs_digest, applied_at IS NOT NULL AS written, adopted_file
+FROM voicemail.directory_entry
 WHERE domain = $1 AND state <> 'applied' AND next_try_at < now() + make_interval(secs => $2)
 ORDER BY next_try_at LIMIT $3
 """
@@ -61,6 +63,7 @@ class Entry:
     directory: DirectoryState
     attempts: int  # of this revision
     prefs_digest: bytes | None  # of the PINs last seen in or written to voicemail_prefs; None: not known
+    claim: Claim  # to what lies in the mailbox's place in the directory
 
 
 async def raise_revisions(connection: Connection, domain: str, extensions: Sequence[str]) -> dict[str, int]:
@@ -115,4 +118,5 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         directory=DirectoryState(DirectoryStatus(row["state"]), row["detail"]),
         attempts=row["attempts"],
         prefs_digest=row["prefs_digest"],
+        claim=Claim(row["written"], row["adopted_file"]),
     )

@@ -1,7 +1,7 @@
 """Making the switch agree with the table, one extension at a time: the job ``directory``."""
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -25,7 +25,6 @@ _AT_ONCE = 100  # so that a bulk change becomes a few reloads
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 _OVERDUE = 10.0  # seconds after which a job is taken for lost
 _SWEEP = 5000
-_WALK = 1000
 
 PENDING, APPLIED, FAILED = DirectoryStatus.PENDING, DirectoryStatus.APPLIED, DirectoryStatus.FAILED
 
@@ -89,20 +88,6 @@ class DirectoryPublisher:
             overdue = await entries.due(connection, self._domain, within=-_OVERDUE, limit=_SWEEP)
             await self._enqueue(connection, overdue, "sweep")
 
-    async def reconcile(self) -> None:
-        """At the start: what is laid down for the switch and what stands in the table may differ after a restore of either."""
-        try:
-            # In this order: what is laid down was in the table before.
-            found = set(await self._directory.found())
-            strays = await self._strays(found)
-        except DirectoryRefused as error:
-            log.warning("directory_not_readable", detail=error.detail)
-            return
-        if strays:
-            log.info("directory_reconciled", entries=len(strays))
-            async with self._pool.acquire() as connection, connection.transaction():
-                await self.announce(connection, strays)
-
     async def announce(self, connection: Connection, extensions: Sequence[str]) -> dict[str, int]:
         """Note in the caller's transaction that the switch must learn of these extensions; their new revisions."""
         revisions = await entries.raise_revisions(connection, self._domain, extensions)
@@ -111,26 +96,12 @@ class DirectoryPublisher:
         )
         return revisions
 
-    async def _strays(self, found: set[Extension]) -> list[str]:
-        strays: list[str] = []
-        last = ""
-        while True:
-            async with self._pool.acquire() as connection:
-                mailboxes = await store.after(connection, self._domain, last, limit=_WALK)
-            if not mailboxes:
-                return strays + sorted(found)
-            last = mailboxes[-1].address.extension
-            found -= {mailbox.address.extension for mailbox in mailboxes}
-            applied = [mailbox for mailbox in mailboxes if mailbox.directory.state is APPLIED]
-            strays += await self._directory.differing(await asyncio.to_thread(self._readable, applied))
-
-    def _readable(self, mailboxes: Sequence[Mailbox]) -> list[DirectoryUser]:
+    def readable(self, mailboxes: Sequence[Mailbox]) -> list[DirectoryUser]:
+        """The mailboxes as the switch must know them, without those whose PIN cannot be read."""
         users = []
         for mailbox in mailboxes:
-            try:
+            with suppress(PinUnreadable):
                 users.append(self._user(mailbox))
-            except PinUnreadable:
-                log.error("pin_unreadable", extension=mailbox.address.extension)
         return users
 
     async def _lay_down(self, address: MailboxAddress) -> _Work | None:
@@ -143,7 +114,7 @@ class DirectoryPublisher:
             mailbox = await store.find(connection, address.domain, address.extension)
             try:
                 user = self._user(mailbox) if mailbox else None
-                await (self._directory.write(user) if user else self._directory.erase(address))
+                await (self._directory.write(user, entry.claim) if user else self._directory.erase(address, entry.claim))
             except (DirectoryRefused, PinUnreadable) as error:
                 return _Work(address, entry, None, error)
             return _Work(address, entry, user)

@@ -51,10 +51,7 @@ class Mailboxes:
 
     async def check_key(self) -> None:
         """At the start: raise ``SettingsError`` where the mailboxes' PINs were encrypted with another key."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            noted = await store.note_once(connection, _KEY_FACT, self._cipher.fingerprint())
-        if noted != self._cipher.fingerprint():
-            raise SettingsError.field(KEY_SETTING, "is not the key that the PINs in this database were encrypted with")
+        await check_key(self._pool, self._cipher)
 
     async def page(self, *, limit: int, offset: int) -> tuple[list[Mailbox], int]:
         """Mailboxes by extension, and how many there are."""
@@ -136,6 +133,14 @@ class Mailboxes:
             return entry is None or entry.revision != revision or entry.attempts > 0
 
         await self._outcomes.wait(address.extension, settled, limit=_PATIENCE)
+
+
+async def check_key(pool: Pool, cipher: PinCipher) -> None:
+    """Raise ``SettingsError`` where the PINs in this database were encrypted with another key."""
+    async with pool.acquire() as connection, connection.transaction():
+        noted = await store.note_once(connection, _KEY_FACT, cipher.fingerprint())
+    if noted != cipher.fingerprint():
+        raise SettingsError.field(KEY_SETTING, "is not the key that the PINs in this database were encrypted with")
 
 
 def _found(mailbox: Mailbox | None) -> Mailbox:

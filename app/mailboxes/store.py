@@ -1,6 +1,6 @@
 """SQL over ``voicemail.mailbox``; what the switch has of a mailbox comes along from ``voicemail.directory_entry``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -23,9 +23,7 @@ SELECT (SELECT count(*) FROM voicemail.mailbox WHERE domain = $1) AS total, {_CO
 FROM {_FROM} WHERE m.domain = $1 ORDER BY m.extension LIMIT $2 OFFSET $3
 """  # noqa: S608
 COUNT = "SELECT count(*) FROM voicemail.mailbox WHERE domain = $1"
-AFTER = f"""
-SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension > $2 ORDER BY m.extension LIMIT $3
-"""  # noqa: S608
+SOME = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = ANY($2::text[])"  # noqa: S608
 INSERT = """
 INSERT INTO voicemail.mailbox
     (id, domain, extension, pin_encrypted, mail_to, local_after_email, enabled, description, time_zone)
@@ -75,9 +73,9 @@ async def page(connection: Connection, domain: str, *, limit: int, offset: int) 
     return [_mailbox(row) for row in rows], int(total)
 
 
-async def after(connection: Connection, domain: str, extension: str, *, limit: int) -> list[Mailbox]:
-    """The next mailboxes of a domain after ``extension``, to walk through all of them."""
-    return [_mailbox(row) for row in await connection.fetch(AFTER, domain, extension, limit)]
+async def some(connection: Connection, domain: str, extensions: Sequence[str]) -> list[Mailbox]:
+    """The mailboxes of these extensions."""
+    return [_mailbox(row) for row in await connection.fetch(SOME, domain, extensions)]
 
 
 async def insert(connection: Connection, mailbox: Mailbox) -> bool:

@@ -1,4 +1,4 @@
-"""Keeps the switch's directory in step, whatever became of a job: at the start, when the switch is back, and now and then."""
+"""Tries again what the switch does not have yet, whatever became of a job: at the start, when it is back, and now and then."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,8 +27,7 @@ class DirectoryUpkeep:
         self._woken.set()
 
     async def run(self) -> None:
-        """Look for what differs, then for what waits, until cancelled."""
-        await self._insist(self._publisher.reconcile)
+        """Look for what waits, until cancelled."""
         self._woken.set()
         while True:
             if self._woken.is_set():

@@ -1,11 +1,12 @@
 """What the switch's directory must know of a mailbox, and what every way of telling it can do."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.addressing import Extension, MailboxAddress
 from app.errors import SwitchRefused
+from app.switch.directory_marks import Claim, Laid
 
 
 class DirectoryRefused(SwitchRefused):
@@ -35,11 +36,11 @@ class Directory(Protocol):
     async def remove(self, address: MailboxAddress) -> None:
         """Take back what ``put`` gave. Raises as ``put`` does."""
 
-    async def write(self, user: DirectoryUser) -> None:
-        """Lay down what the switch is to learn. Raises ``DirectoryRefused`` where that cannot be written."""
+    async def write(self, user: DirectoryUser, claim: Claim = ...) -> None:
+        """Lay down what the switch is to learn. Raises ``DirectoryRefused`` where that cannot be written, or is another's."""
 
-    async def erase(self, address: MailboxAddress) -> None:
-        """Withdraw what ``write`` laid down; nothing happens where there is nothing. Raises as ``write`` does."""
+    async def erase(self, address: MailboxAddress, claim: Claim = ...) -> None:
+        """Withdraw what ``write`` laid down; nothing happens where there is nothing of ours. Raises as ``write`` does."""
 
     async def confirm(self, user: DirectoryUser) -> None:
         """Make the switch read it and check that it answers with exactly this. Raises as ``put`` does."""
@@ -47,11 +48,11 @@ class Directory(Protocol):
     async def confirm_gone(self, address: MailboxAddress) -> None:
         """Make the switch forget it. Raises as ``put`` does."""
 
-    async def found(self) -> Collection[Extension]:
-        """The extensions that something is laid down for. Raises ``DirectoryRefused`` where that cannot be read."""
+    async def look(self) -> Mapping[Extension, Laid]:
+        """What is laid down, by anybody. Raises ``DirectoryRefused`` where that cannot be seen."""
 
     async def differing(self, users: Sequence[DirectoryUser]) -> Collection[Extension]:
-        """Those of ``users`` for whom nothing is laid down, or something else. Raises as ``found`` does."""
+        """Those of ``users`` for whom nothing is laid down, or something else. Raises as ``look`` does."""
 
     async def ready(self) -> None:
         """Raise ``DirectoryRefused`` where nothing could be written now."""

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -17,6 +17,7 @@ from app.addressing import Extension, MailboxAddress
 from app.errors import Invalid
 from app.switch import commands
 from app.switch.directory import DirectoryRefused, DirectoryUser
+from app.switch.directory_marks import LONGEST_FILE, PROBE, Claim, Laid, Owner, look_at, read_file, stamp_of, theirs
 from app.switch.directory_xml import Format, parameters, render
 from app.switch.esl import EventSocket
 from app.switch.reload import Reloader
@@ -29,17 +30,29 @@ _LEFT_OVER_AFTER = 60.0  # seconds; a younger one may be another copy's, at work
 # The switch runs as another user and must read what holds PINs, and nobody else may: the folder's group is the switch's, and
 # with its setgid bit (chmod 2750) the files have that group too.
 _MODE = 0o640
+_NO_CLAIM = Claim()
+WAYS_OUT = (
+    "correct VOICEMAIL_DATABASE_URL, VOICEMAIL_DOMAIN or VOICEMAIL_DIRECTORY_PATH, "
+    "or take the files' mailboxes into this database with `voicemail mailbox adopt`"
+)
 
 
 class FilesDirectory:
-    """A folder whose ``*.xml`` the switch includes. Only files named ``voicemail-….xml`` are this service's."""
+    """A folder whose ``*.xml`` the switch includes. Only files named ``voicemail-….xml`` with our mark are this service's."""
 
-    def __init__(self, folder: Path, style: Format, switch: EventSocket) -> None:
+    def __init__(self, folder: Path, style: Format, switch: EventSocket, owner: Owner) -> None:
         """``style``: ``users`` for whole ``<user>`` elements, ``fragments`` for lines that an operator's user files include."""
         self._folder = folder
         self._style: Format = style
+        self._owner = owner
+        self._looked: dict[Extension, Laid] = {}
         self._switch = switch
         self._reloader = Reloader(switch)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._folder
 
     async def put(self, user: DirectoryUser) -> None:
         """Write the mailbox's file, have it read and check what the switch answers; see ``Directory``."""
@@ -51,19 +64,19 @@ class FilesDirectory:
         await self.erase(address)
         await self.confirm_gone(address)
 
-    async def write(self, user: DirectoryUser) -> None:
-        """Write the mailbox's file where it is not there with this content already."""
+    async def write(self, user: DirectoryUser, claim: Claim = _NO_CLAIM) -> None:
+        """Write the mailbox's file where it is not there with this content already, and no other's file is in its place."""
         path = self._path(user.address.extension)
         try:
-            await asyncio.to_thread(_replace, path, render(user, self._style))
+            await asyncio.to_thread(self._write, path, render(user, self._style, self._owner), claim)
         except OSError as error:
             raise DirectoryRefused(f"{path} cannot be written: {error.strerror}") from error
 
-    async def erase(self, address: MailboxAddress) -> None:
-        """Remove the mailbox's file."""
+    async def erase(self, address: MailboxAddress, claim: Claim = _NO_CLAIM) -> None:
+        """Remove the mailbox's file, unless it is another's."""
         path = self._path(address.extension)
         try:
-            await asyncio.to_thread(_remove, path)
+            await asyncio.to_thread(self._erase, path, claim)
         except OSError as error:
             raise DirectoryRefused(f"{path} cannot be removed: {error.strerror}") from error
 
@@ -82,12 +95,27 @@ class FilesDirectory:
         if self._style == "users" and (await self._switch.command(commands.user_exists(address))).value == "true":
             log.warning("directory_user_defined_elsewhere", extension=address.extension, domain=address.domain)
 
-    async def found(self) -> frozenset[Extension]:
-        """The extensions that have a file here. Files of writers that were killed half-way are removed on the way."""
+    async def look(self) -> Mapping[Extension, Laid]:
+        """The files that lie here by extension; only what changed since the last look is read.
+
+        What killed writers left half-way is removed on the way.
+        """
         try:
-            return await asyncio.to_thread(_found, self._folder)
+            self._looked = await asyncio.to_thread(lambda: dict(_look(self._folder, self._looked)))
         except OSError as error:
             raise DirectoryRefused(f"{self._folder} cannot be read: {error.strerror}") from error
+        return self._looked
+
+    async def content(self, extension: Extension) -> tuple[Laid, bytes] | None:
+        """One file, whoever's it is. Raises as ``look`` does, and for a file that is longer than any of ours."""
+        path = self._path(extension)
+        try:
+            found = await asyncio.to_thread(read_file, path, LONGEST_FILE + 1)
+        except OSError as error:
+            raise DirectoryRefused(f"{path.name} cannot be read: {error.strerror}") from error
+        if found and len(found[1]) > LONGEST_FILE:
+            raise DirectoryRefused(f"{path.name} is longer than {LONGEST_FILE} bytes")
+        return found
 
     async def differing(self, users: Sequence[DirectoryUser]) -> frozenset[Extension]:
         """Those whose file is missing or has another content."""
@@ -95,7 +123,7 @@ class FilesDirectory:
             lambda: frozenset(
                 user.address.extension
                 for user in users
-                if _content(self._path(user.address.extension)) != render(user, self._style)
+                if _content(self._path(user.address.extension)) != render(user, self._style, self._owner)
             )
         )
 
@@ -105,6 +133,37 @@ class FilesDirectory:
             raise DirectoryRefused(f"{self._folder} is not a folder")
         if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
             raise DirectoryRefused(f"{self._folder} may not be written by this service")
+
+    def _write(self, path: Path, content: bytes, claim: Claim) -> None:
+        found = read_file(path)
+        if found is None or found[0].blank:
+            # Not a file more into a folder that is another's: the switch would have a mailbox that nobody looks after.
+            if self._owner.installation != PROBE and self._theirs():
+                raise DirectoryRefused(f"{self._folder} holds the mailboxes of another installation; {WAYS_OUT}")
+        elif not self._may_replace(found[0], claim):
+            raise DirectoryRefused(f"{path.name} {whose(found[0], self._owner)}, and is left alone; {WAYS_OUT}")
+        elif found[1] == content:
+            return
+        _replace(path, content)
+
+    def _may_replace(self, laid: Laid, claim: Claim) -> bool:
+        if not laid.foreign_to(self._owner) or claim.allows(laid):
+            return True
+        # Somebody edited our file, and the mark went with it.
+        return laid.owner is None and claim.written and not self._theirs()
+
+    def _theirs(self) -> bool:
+        # In a folder of ours the first file already tells.
+        return theirs((laid for _, laid in _look(self._folder, self._looked)), self._owner)
+
+    def _erase(self, path: Path, claim: Claim) -> None:
+        laid = look_at(path)
+        if laid is None:
+            return
+        if laid.foreign_to(self._owner) and not claim.allows(laid):
+            log.warning("directory_file_of_others_left", file=path.name, detail=whose(laid, self._owner))
+            return
+        _remove(path)
 
     def _path(self, extension: Extension) -> Path:
         return self._folder / file_name(extension)
@@ -141,10 +200,17 @@ def file_name(extension: Extension) -> str:
     return f"voicemail-{quote(extension, safe='')}.xml"
 
 
+def whose(laid: Laid, owner: Owner) -> str:
+    """Why a file is not ``owner``'s, as what follows the file's name in a sentence."""
+    if laid.owner is None:
+        return "has no mark of this installation"
+    if laid.owner.installation != owner.installation:
+        return f"belongs to another installation, {laid.owner.installation[:8]}…, with domain {laid.owner.domain[:100]}"
+    return f"belongs to domain {laid.owner.domain[:100]}, and VOICEMAIL_DOMAIN is {owner.domain}"
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a power cut, sees the old one or the new one whole."""
-    if _content(path) == content:
-        return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -184,17 +250,40 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def _found(folder: Path) -> frozenset[Extension]:
-    found: set[Extension] = set()
+def _look(folder: Path, before: Mapping[Extension, Laid]) -> Iterator[tuple[Extension, Laid]]:
+    """What lies in the folder, one after the other: whoever needs only the first need not wait for the rest."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if _LEFT_OVER.fullmatch(entry.name):
-                with suppress(FileNotFoundError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_OVER_AFTER:
-                        os.unlink(entry.path)
+                _remove_left_over(entry)
             elif (match := _OURS.fullmatch(entry.name)) and (extension := _extension(match["extension"], entry.name)):
-                found.add(extension)
-    return frozenset(found)
+                try:
+                    laid = _laid(entry, before.get(extension))
+                except FileNotFoundError:
+                    continue
+                if laid.owner is not None and laid.owner.installation == PROBE:
+                    _remove_left_over(entry)
+                else:
+                    yield extension, laid
+
+
+def _laid(entry: "os.DirEntry[str]", before: Laid | None) -> Laid:
+    stamp = stamp_of(entry.stat(follow_symlinks=False))
+    if before is not None and before.stamp == stamp:
+        return before
+    try:
+        laid = look_at(Path(entry.path))
+    except PermissionError:
+        return Laid(stamp, None)
+    if laid is None:
+        raise FileNotFoundError(entry.path)
+    return laid
+
+
+def _remove_left_over(entry: "os.DirEntry[str]") -> None:
+    with suppress(FileNotFoundError):
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_OVER_AFTER:
+            os.unlink(entry.path)
 
 
 def _extension(encoded: str, name: str) -> Extension | None:

@@ -6,14 +6,15 @@ and ``<!--#…``, and drops without a word every line that holds ``<include>``, 
 can be written with, the hyphen not among them; the rest become numeric character references.
 """
 
-import re
 from typing import Literal
 
 from app.switch.directory import DirectoryUser
+from app.switch.directory_marks import Owner, mark
+from app.switch.directory_text import escape
+
+__all__ = ["Format", "escape", "parameters", "render"]
 
 Format = Literal["users", "fragments"]
-
-_NOT_PLAIN = re.compile(r"[^A-Za-z0-9 @._,+]")
 
 # A user without a password is let in by the switch with any password at all, so one that is only a mailbox must be refused
 # outright: registering and calling alike.
@@ -34,13 +35,18 @@ def parameters(user: DirectoryUser) -> tuple[tuple[str, str], ...]:
     )
 
 
-def render(user: DirectoryUser, style: Format) -> bytes:
-    """The file of one mailbox: a whole ``<user>``, or only the lines that a user's ``<params>`` includes."""
+def render(user: DirectoryUser, style: Format, owner: Owner) -> bytes:
+    """The file of one mailbox: a whole ``<user>``, or only the lines that a user's ``<params>`` includes.
+
+    ``owner`` is named in a comment on a line of its own.
+    """
+    comment = f"  {mark(owner)}"
     if style == "fragments":
-        lines = ["<include>", *_lines(parameters(user), "  "), "</include>"]
+        lines = ["<include>", comment, *_lines(parameters(user), "  "), "</include>"]
     else:
         lines = [
             "<include>",
+            comment,
             f'  <user id="{escape(user.address.extension)}">',
             "    <params>",
             *_lines((*parameters(user), *_NO_PHONE), "      "),
@@ -49,11 +55,6 @@ def render(user: DirectoryUser, style: Format) -> bytes:
             "</include>",
         ]
     return ("\n".join(lines) + "\n").encode("ascii")
-
-
-def escape(value: str) -> str:
-    """``value`` for the inside of an attribute, in ASCII."""
-    return _NOT_PLAIN.sub(lambda character: f"&#{ord(character[0])};", value)
 
 
 def _lines(items: tuple[tuple[str, str], ...], indent: str) -> list[str]:

@@ -127,6 +127,41 @@ async def test_a_directory_that_the_switch_does_not_include(site: Site, tmp_path
     assert list(elsewhere.iterdir()) == []
 
 
+async def test_files_of_another_installation_are_told_with_the_ways_out(stand_in_site: Site) -> None:
+    site = stand_in_site
+    await site.create("101")
+    path = site.switch.directory / "voicemail-102.xml"
+    path.write_text("<include>\n</include>\n")
+
+    status, found = await examined(site)
+
+    assert (status, found["directory files"]["state"]) == (1, "failed")
+    assert "voicemail-102.xml has no mark of this installation" in found["directory files"]["found"]
+    assert "voicemail mailbox adopt" in found["directory files"]["remedy"]
+    path.unlink()
+    status, found = await examined(site)
+    assert (status, found["directory files"]["state"]) == (0, "ok")
+
+
+async def test_files_beside_a_database_without_a_schema_are_told(stand_in_site: Site, postgres: str) -> None:
+    await stand_in_site.create("101")
+    admin = await asyncpg.connect(postgres)
+    await admin.execute("CREATE DATABASE never_used")
+    try:
+        _, found = await examined(
+            stand_in_site,
+            database_url=f"{postgres.rpartition('/')[0]}/never_used",
+            switch_database_url=stand_in_site.dsn,
+        )
+    finally:
+        await admin.execute("DROP DATABASE never_used WITH (FORCE)")
+        await admin.close()
+
+    assert found["directory files"]["state"] == "failed"
+    assert "belongs to another installation" in found["directory files"]["found"]
+    assert list(stand_in_site.switch.directory.glob("*.xml")) == [stand_in_site.switch.directory / "voicemail-101.xml"]
+
+
 async def test_a_role_without_rights_is_told_the_statement_to_run(stand_in_site: Site) -> None:
     site = stand_in_site
     connection = await asyncpg.connect(site.dsn)

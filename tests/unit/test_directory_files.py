@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from app.addressing import Domain, Extension, MailboxAddress
 from app.switch.directory import DirectoryRefused, DirectoryUser
 from app.switch.directory_files import FilesDirectory, file_name
-from app.switch.directory_xml import Format, render
+from app.switch.directory_marks import PROBE, Claim, Owner, mark, owner_of, stamp_of
+from app.switch.directory_xml import Format
+from app.switch.directory_xml import render as render_for
 from app.switch.esl import EventSocket
+
+OWNER = Owner("0123456789abcdef" * 2, "lab.local")
+OTHER = Owner("f" * 32, "lab.local")
 
 HOSTILE = [
     'a"/><param name="vm-email-all-messages" value="true"/><x y="',
@@ -32,12 +37,16 @@ def user(**fields: object) -> DirectoryUser:
     return DirectoryUser(address, **(values | fields))  # type: ignore[arg-type]
 
 
+def render(user: DirectoryUser, style: Format, owner: Owner = OWNER) -> bytes:
+    return render_for(user, style, owner)
+
+
 def as_the_switch_reads(content: bytes) -> ElementTree.Element:
     """Through what the switch does to the lines of a file before it parses them."""
     kept = []
     for line in content.decode().split("\n"):
         assert "$${" not in line
-        assert "<!--" not in line
+        assert "<!--#" not in line
         if "<include>" in line or "</include>" in line or "<?" in line:
             continue
         assert "x-pre-process" not in line.lower()
@@ -53,7 +62,7 @@ def params(root: ElementTree.Element) -> dict[str, str]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> FilesDirectory:
-    return FilesDirectory(tmp_path, "users", EventSocket("127.0.0.1", 1, "unused"))
+    return FilesDirectory(tmp_path, "users", EventSocket("127.0.0.1", 1, "unused"), OWNER)
 
 
 def test_a_mailbox_is_a_user_that_no_phone_can_register_as() -> None:
@@ -155,7 +164,7 @@ async def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(direct
 
 
 async def test_a_folder_that_is_gone_is_said_so(tmp_path: Path) -> None:
-    directory = FilesDirectory(tmp_path / "gone", "users", EventSocket("127.0.0.1", 1, "unused"))
+    directory = FilesDirectory(tmp_path / "gone", "users", EventSocket("127.0.0.1", 1, "unused"), OWNER)
 
     with pytest.raises(DirectoryRefused, match="is not a folder"):
         await directory.ready()
@@ -166,6 +175,7 @@ async def test_a_folder_that_is_gone_is_said_so(tmp_path: Path) -> None:
 
 async def test_only_this_services_own_files_are_found(directory: FilesDirectory, tmp_path: Path) -> None:
     await directory.write(user(extension="*98#"))
+    (tmp_path / "voicemail-8.xml").write_text("of nobody that is known")
     for name in (
         "101.xml",
         "voicemail-1 2.xml",
@@ -176,8 +186,8 @@ async def test_only_this_services_own_files_are_found(directory: FilesDirectory,
     ):
         (tmp_path / name).write_text("somebody else's")
 
-    assert await directory.found() == {"*98#"}
-    assert len(list(tmp_path.iterdir())) == 7
+    assert {name for name, laid in (await directory.look()).items() if laid.owner == OWNER} == {"*98#"}
+    assert len(list(tmp_path.iterdir())) == 8
 
 
 async def test_what_a_killed_writer_left_is_removed_and_what_one_at_work_writes_is_not(
@@ -188,7 +198,7 @@ async def test_what_a_killed_writer_left_is_removed_and_what_one_at_work_writes_
         path.write_text("<incl")
         os.utime(path, (time.time() - age,) * 2)
 
-    await directory.found()
+    await directory.look()
 
     assert [path.name for path in tmp_path.iterdir()] == [".voicemail-new.xml.0123456789abcdef.tmp"]
 
@@ -200,3 +210,125 @@ async def test_missing_and_changed_files_are_told_from_right_ones(directory: Fil
     (tmp_path / "voicemail-102.xml").write_text("")
 
     assert await directory.differing(users) == {"102", "103"}
+
+
+# Whose a file is
+
+
+@pytest.mark.parametrize(
+    "domain", ["lab.local", "xn--bcher-kva.example", "x-pre-process.example", "a" * 120 + "-" * 120 + ".a", "10.0.0.1"]
+)
+@pytest.mark.parametrize("style", ["users", "fragments"])
+def test_a_file_names_its_installation_and_its_domain_and_is_read_by_the_switch_all_the_same(domain: str, style: Format) -> None:
+    owner = Owner(OWNER.installation, domain)
+    content = render(user(), style, owner)
+
+    assert owner_of(content) == owner
+    assert params(as_the_switch_reads(content))["vm-password"] == "4321"
+    assert mark(owner).count("--") == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "<!-- voicemail installation=xyz domain=lab.local -->",
+        "<!-- voicemail installation=" + "0" * 31 + " domain=lab.local -->",
+        "<!-- voicemail domain=lab.local -->",
+        "x <!-- voicemail installation=" + "0" * 32 + " domain=lab.local -->",
+        "\0", "\n" * 3000 + "<!-- voicemail installation=" + "1" * 32 + " domain=lab.local -->",
+    ],
+)  # fmt: skip
+def test_what_is_not_a_mark_to_the_letter_is_none(line: str) -> None:
+    assert owner_of(line.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        render(user(), "users", OTHER),
+        render(user(), "users", Owner(OWNER.installation, "other.local")),
+        b"<include>\n</include>\n",
+    ],
+)
+async def test_a_file_of_others_is_neither_replaced_nor_removed(
+    directory: FilesDirectory, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "voicemail-101.xml"
+    path.write_bytes(content)
+
+    for claim in (Claim(), Claim(written=True), Claim(adopted="1:2:3:4")):
+        with pytest.raises(DirectoryRefused, match="voicemail mailbox adopt"):
+            await directory.write(user(), claim)
+        await directory.erase(user().address, claim)
+
+    assert path.read_bytes() == content
+    with pytest.raises(DirectoryRefused, match="holds the mailboxes of another installation"):
+        await directory.write(user(extension="102"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_a_file_that_was_adopted_is_replaced_as_long_as_nobody_changed_it(
+    directory: FilesDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "voicemail-101.xml"
+    path.write_bytes(render(user(pin="1"), "users", OTHER))
+    claim = Claim(adopted=stamp_of(path.stat()))
+    path.write_bytes(render(user(pin="2"), "users", OTHER))
+
+    with pytest.raises(DirectoryRefused):
+        await directory.write(user(), claim)
+    assert b'"2"' in path.read_bytes()
+
+    await directory.write(user(), Claim(adopted=stamp_of(path.stat())))
+    assert path.read_bytes() == render(user(), "users")
+
+
+async def test_a_file_of_ours_that_lost_its_mark_is_replaced_in_a_folder_of_ours_only(
+    directory: FilesDirectory, tmp_path: Path
+) -> None:
+    await directory.write(user(extension="102"))
+    path = tmp_path / "voicemail-101.xml"
+    path.write_text("edited")
+
+    with pytest.raises(DirectoryRefused, match="has no mark"):
+        await directory.write(user())
+    await directory.erase(user().address, Claim(written=True))
+    assert path.read_text() == "edited"
+
+    await directory.write(user(), Claim(written=True))
+    assert path.read_bytes() == render(user(), "users")
+
+
+async def test_a_file_that_cannot_be_read_is_left_alone(directory: FilesDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "voicemail-101.xml"
+    path.mkdir()
+
+    with pytest.raises(DirectoryRefused, match="cannot be written"):
+        await directory.write(user())
+
+    assert path.is_dir()
+
+
+async def test_a_look_reads_only_what_changed(directory: FilesDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("101", "102", "103"):
+        await directory.write(user(extension=name))
+    await directory.look()
+    read: list[str] = []
+    monkeypatch.setattr("app.switch.directory_files.look_at", lambda path: read.append(path.name))
+    (tmp_path / "voicemail-102.xml").write_text("edited")
+    (tmp_path / "voicemail-103.xml").unlink()
+
+    assert "103" not in await directory.look()
+    assert read == ["voicemail-102.xml"]
+
+
+async def test_a_probe_that_a_killed_doctor_left_is_removed_and_is_nobody_s_mailbox(
+    directory: FilesDirectory, tmp_path: Path
+) -> None:
+    for name, age in (("old", 3600), ("new", 0)):
+        path = tmp_path / f"voicemail-{name}.xml"
+        path.write_bytes(render(user(extension=name), "users", Owner(PROBE, "lab.local")))
+        os.utime(path, (time.time() - age,) * 2)
+
+    assert await directory.look() == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["voicemail-new.xml"]

@@ -1,0 +1,56 @@
+"""``voicemail mailbox``: what an operator does with mailboxes beside the API."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.running import run, settings
+
+if TYPE_CHECKING:
+    from app.mailboxes.adopt import Candidate
+
+cli = typer.Typer(help="Take over mailboxes.", no_args_is_help=True)
+
+
+@cli.callback()
+def options() -> None:
+    """Take over mailboxes."""
+
+
+@cli.command()
+def adopt(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="adopt them; without it they are only listed")] = False,
+) -> int:
+    """List the mailbox files that this database does not know, and with --yes take their mailboxes into it, PINs included."""
+    from app.service import open_adoption
+
+    async def work() -> int:
+        async with open_adoption(settings(context)) as adoption:
+            plan = await adoption.plan()
+            _show(plan)
+            ready = sum(candidate.mailbox is not None for candidate in plan)
+            if not ready:
+                print("there is nothing to adopt")
+            elif yes:
+                print(f"{await adoption.carry_out(plan)} mailboxes are adopted; the running service writes their files anew")
+            else:
+                print(f"{ready} mailboxes can be adopted, and nothing was changed: add --yes to adopt them")
+        return 0 if ready == len(plan) else 1
+
+    return run(work())
+
+
+def _show(plan: "Sequence[Candidate]") -> None:
+    for candidate in plan:
+        print(candidate.file, _line(candidate), sep="\t")
+
+
+def _line(candidate: "Candidate") -> str:
+    mailbox = candidate.mailbox
+    if mailbox is None:
+        return f"left alone: {candidate.reason}"
+    if candidate.exists:
+        return f"{mailbox.extension}\ta mailbox here already: its file becomes as the database says"
+    return "\t".join([mailbox.extension, "enabled" if mailbox.enabled else "disabled", ",".join(mailbox.mail_to) or "no mail"])
