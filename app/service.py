@@ -19,6 +19,7 @@ from app.ground import Ground, end, make_data_dir, open_database, open_ground, w
 from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
 from app.http.tokens import Authenticator, TokenStore
+from app.mailboxes.batches import DirectoryBatches
 from app.mailboxes.phone import PhonePins
 from app.mailboxes.pins import PinCipher, load_or_create_key
 from app.mailboxes.publish import DirectoryPublisher
@@ -164,31 +165,46 @@ def _basics(ground: Ground) -> _Parts:
 async def _mailboxes(ground: Ground) -> _Parts:
     cipher = PinCipher(load_or_create_key(ground.settings.secret_key, ground.settings.data_dir))
     directory = FilesDirectory(ground.settings.directory_path, ground.settings.directory_format, ground.switch)
-    phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool), ground.jobs)
+    phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool))
     outcomes = Outcomes()
-    publisher = DirectoryPublisher(
+    batches = DirectoryBatches(
         pool=ground.pool,
         domain=ground.domain,
         cipher=cipher,
         directory=directory,
         phone=phone,
-        jobs=ground.jobs,
+        switch=ground.switch,
         outcomes=outcomes,
     )
-    publisher.register()
+    publisher = DirectoryPublisher(pool=ground.pool, domain=ground.domain, cipher=cipher, directory=directory, batches=batches)
     upkeep = DirectoryUpkeep(publisher)
     mailboxes = Mailboxes(
-        pool=ground.pool, domain=ground.domain, cipher=cipher, phone=phone, publisher=publisher, outcomes=outcomes
+        pool=ground.pool,
+        domain=ground.domain,
+        cipher=cipher,
+        phone=phone,
+        publisher=publisher,
+        batches=batches,
+        outcomes=outcomes,
     )
     await when_database_answers(mailboxes.check_key)
     ground.switch.on_event(phone.hear)
     ground.switch.on_connect(upkeep.wake)
+    ground.switch.on_connect(batches.wake)
 
     async def writable() -> str:
         await directory.ready()
         return "writable"
 
-    return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
+    async def backlog() -> str:
+        return str(await mailboxes.backlog())
+
+    return _Parts(
+        routes=(MailboxRoutes(mailboxes),),
+        always=(batches.run,),
+        leading=(upkeep.run, phone.run),
+        checks={"directory": writable, "mailboxes": backlog},
+    )
 
 
 def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:

@@ -1,6 +1,6 @@
 """SQL over ``voicemail.mailbox``; what the switch has of a mailbox comes along from ``voicemail.directory_entry``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,7 @@ COUNT = "SELECT count(*) FROM voicemail.mailbox WHERE domain = $1"
 AFTER = f"""
 SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension > $2 ORDER BY m.extension LIMIT $3
 """  # noqa: S608
+FIND_MANY = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = ANY($2::text[])"  # noqa: S608
 INSERT = """
 INSERT INTO voicemail.mailbox
     (id, domain, extension, pin_encrypted, mail_to, local_after_email, enabled, description, time_zone)
@@ -78,6 +79,11 @@ async def page(connection: Connection, domain: str, *, limit: int, offset: int) 
 async def after(connection: Connection, domain: str, extension: str, *, limit: int) -> list[Mailbox]:
     """The next mailboxes of a domain after ``extension``, to walk through all of them."""
     return [_mailbox(row) for row in await connection.fetch(AFTER, domain, extension, limit)]
+
+
+async def find_many(connection: Connection, domain: str, extensions: Sequence[str]) -> dict[str, Mailbox]:
+    """The mailboxes of these extensions, by extension."""
+    return {row["extension"]: _mailbox(row) for row in await connection.fetch(FIND_MANY, domain, extensions)}
 
 
 async def insert(connection: Connection, mailbox: Mailbox) -> bool:

@@ -38,7 +38,7 @@ class DirectoryUpkeep:
                 async with asyncio.timeout(_EVERY):
                     await self._woken.wait()
             except TimeoutError:
-                await self._insist(self._publisher.sweep)
+                continue
 
     async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -1,6 +1,6 @@
 """What the switch's directory must know of a mailbox, and what every way of telling it can do."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,6 +46,17 @@ class Directory(Protocol):
 
     async def confirm_gone(self, address: MailboxAddress) -> None:
         """Make the switch forget it. Raises as ``put`` does."""
+
+    async def lay_down(
+        self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress]
+    ) -> Mapping[Extension, DirectoryRefused]:
+        """``write`` and ``erase`` for many at once; those that failed, and why."""
+
+    async def renew(self) -> None:
+        """Make the switch learn everything that is laid down, by one reload. Raises as ``put`` does."""
+
+    async def check(self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress]) -> Mapping[Extension, DirectoryRefused]:
+        """After ``renew``: those that the switch does not answer as they should be, and why. Raises ``SwitchUnavailable``."""
 
     async def found(self) -> Collection[Extension]:
         """The extensions that something is laid down for. Raises ``DirectoryRefused`` where that cannot be read."""
