@@ -3,7 +3,7 @@
 Statements that change several rows lock them first, in the order of their extensions, so that no two of them wait for each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.database.pool import Connection
@@ -175,6 +175,6 @@ async def note_seen(connection: Connection, domain: str, seen: Sequence[tuple[En
 
 async def backlog(connection: Connection, domain: str) -> Backlog:
     """What waits for the switch."""
-    row: Mapping[str, object] = await connection.fetchrow(BACKLOG, domain)
-    counts = (int(str(row[name])) for name in ("pending", "failed", "removals"))
-    return Backlog(*counts, extension=str(row["extension"] or ""), detail=str(row["detail"] or ""))
+    row = await connection.fetchrow(BACKLOG, domain)
+    counts = row["pending"], row["failed"], row["removals"]
+    return Backlog(*counts, row["extension"] or "", row["detail"] or "")

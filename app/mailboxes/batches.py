@@ -222,10 +222,10 @@ class DirectoryBatches:
                 trouble = DirectoryState(PENDING, error.detail)
         outcomes = []
         for work in works:
-            error = work.obstacle or refused.get(work.address.extension)
-            found = (
-                DirectoryState(FAILED, error.detail) if error else trouble or (state if work.user else DirectoryState(APPLIED))
-            )
+            refusal = work.obstacle or refused.get(work.address.extension)
+            found = trouble or (state if work.user else DirectoryState(APPLIED))
+            if refusal is not None:
+                found = DirectoryState(FAILED, refusal.detail)
             pause = min(_FIRST_PAUSE * 2.0 ** min(work.entry.attempts, 10), _LONGEST_PAUSE)
             outcomes.append(Outcome(work.entry, found, 0.0 if found.state is APPLIED else pause, removal=work.removal))
         return outcomes

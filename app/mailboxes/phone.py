@@ -90,7 +90,8 @@ class PhonePins:
     async def put_in_step(self, wanted: Sequence[tuple[Entry, str]]) -> None:
         """Write mailboxes' PINs to voicemail_prefs, but for one that was set by phone meanwhile, which is then adopted soon.
 
-        ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` if the switch's database is away.
+        ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` where the switch's database
+        is away.
         """
         found = await self._tables.pins_of(self._domain, [entry.extension for entry, _ in wanted])
         pins: dict[str, str] = {}

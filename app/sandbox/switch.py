@@ -60,7 +60,8 @@ class StandInSwitch:
         self._commands: dict[str, Command] = {
             "status": self._status, "version": self._version, "module_exists": self._module_exists,
             "global_getvar": self._global_getvar, "reloadxml": self._reloadxml, "user_exists": self._user_exists,
-            "user_data": self._user_data, "find_user_xml": self._find_user_xml, "xml_flush_cache": self._xml_flush_cache, "xml_locate": self._xml_locate,
+            "user_data": self._user_data, "find_user_xml": self._find_user_xml,
+            "xml_flush_cache": self._xml_flush_cache, "xml_locate": self._xml_locate,
         }  # fmt: skip
         for name, work in {
             "vm_boxcount": voicemail.boxcount, "vm_prefs": voicemail.prefs, "vm_list": voicemail.messages,
