@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.pool import UNAVAILABLE, Pool
+from app.database.pool import UNAVAILABLE, Connection, Pool
 from app.errors import SwitchUnavailable, Unavailable
 from app.mailboxes import batch_store
 from app.mailboxes.batch_store import Outcome
@@ -146,9 +146,16 @@ class DirectoryBatches:
                 await self._carry_out(due)
             finally:
                 if claimed and not connection.is_closed():
-                    await batch_store.release(connection, self._domain)
+                    await self._release(connection)
         self._burst = len(due) >= _BURST
         return len(due) == _MOST or (bool(due) and not self._burst)
+
+    async def _release(self, connection: Connection) -> None:
+        try:
+            await batch_store.release(connection, self._domain)
+        except BaseException:
+            connection.terminate()  # the claim must not outlive the batch
+            raise
 
     def _may_go_on(self) -> bool:
         """Without the claim: it only saves work, and its holder may hang."""
@@ -166,7 +173,9 @@ class DirectoryBatches:
         works: list[_Work] = []
         for extensions in _chunks(due):
             works += await self._lay_down(extensions)
+        laid_down = time.monotonic()
         trouble = await self._reload() if works else None
+        reloaded = time.monotonic()
         left: list[Outcome] = []
         for some in _chunks(works):
             outcomes = await self._outcomes_of(some, trouble)
@@ -174,7 +183,14 @@ class DirectoryBatches:
             left += [outcome for outcome in outcomes if outcome.directory.state is not APPLIED]
         self._tell(left)
         if len(works) >= _CHUNK:
-            log.info("directory_batch", entries=len(works), not_applied=len(left), seconds=round(time.monotonic() - began, 1))
+            log.info(
+                "directory_batch",
+                entries=len(works),
+                not_applied=len(left),
+                files_took=round(laid_down - began, 1),
+                reload_took=round(reloaded - laid_down, 1),
+                check_took=round(time.monotonic() - reloaded, 1),
+            )
 
     async def _lay_down(self, extensions: Sequence[str]) -> list[_Work]:
         """Under the extensions' locks, so that what is laid down is never older than the table."""

@@ -19,6 +19,15 @@ ON CONFLICT (domain, extension) DO UPDATE
 SET revision = e.revision + 1, state = 'pending', detail = '', attempts = 0, next_try_at = now(), removed_id = NULL
 RETURNING extension, revision
 """
+# As above for one extension, with what was seen in voicemail_prefs; only where $3 is what is noted now.
+RAISE_SEEN = """
+INSERT INTO voicemail.directory_entry AS e (domain, extension, revision, prefs_digest)
+VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, CASE WHEN $3::bytea IS NULL THEN $4::bytea END)
+ON CONFLICT (domain, extension) DO UPDATE
+SET revision = e.revision + 1, state = 'pending', detail = '', attempts = 0, next_try_at = now(), removed_id = NULL,
+    prefs_digest = CASE WHEN e.prefs_digest IS NOT DISTINCT FROM $3 THEN $4 ELSE e.prefs_digest END
+RETURNING revision
+"""
 SEEN = """
 UPDATE voicemail.directory_entry SET prefs_digest = $4
 WHERE domain = $1 AND extension = $2 AND prefs_digest IS NOT DISTINCT FROM $3
@@ -57,6 +66,11 @@ class Entry:
 async def raise_revisions(connection: Connection, domain: str, extensions: Sequence[str]) -> dict[str, int]:
     """Note that the switch must learn of these extensions anew, mailbox or none; their new revisions."""
     return {row["extension"]: row["revision"] for row in await connection.fetch(RAISE, domain, extensions)}
+
+
+async def raise_seen(connection: Connection, address: MailboxAddress, before: bytes | None, digest: bytes | None) -> int:
+    """``raise_revisions`` and ``note_seen`` of one extension; its new revision."""
+    return int(await connection.fetchval(RAISE_SEEN, address.domain, address.extension, before, digest))
 
 
 async def note_seen(connection: Connection, address: MailboxAddress, before: bytes | None, digest: bytes | None) -> None:

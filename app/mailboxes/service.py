@@ -136,10 +136,9 @@ class Mailboxes:
         return _found(mailbox)
 
     async def _announce(self, connection: Connection, address: MailboxAddress, sight: Sight | None) -> int:
-        revisions = await self._publisher.announce(connection, [address.extension])
         if sight is not None:
-            await entries.note_seen(connection, address, sight.before, sight.now)
-        return revisions[address.extension]
+            return await entries.raise_seen(connection, address, sight.before, sight.now)
+        return (await self._publisher.announce(connection, [address.extension]))[address.extension]
 
     async def _wait(self, address: MailboxAddress, revision: int) -> DirectoryState:
         """Where the change stands on the switch, after waiting a little if the switch is there; the work goes on without us."""

@@ -255,15 +255,17 @@ async def test_a_service_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_
         async with aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
             await make(client, extensions(number))
         switch.reload_takes = 0.5
+        reloads = switch.reloads
         await switch.start()
         for pause in (0.1, 0.6):
-            reloads = switch.reloads
-            while switch.reloads == reloads:
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(PATIENCE):
+                while switch.reloads == reloads:
+                    await asyncio.sleep(0.02)
             await asyncio.sleep(pause)
             process.send_signal(signal.SIGKILL)
             await process.wait()
             await make_due(database)
+            reloads = switch.reloads
             process = await serve()
 
         await until_all_applied(database, number)
