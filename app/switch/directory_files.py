@@ -90,8 +90,7 @@ class FilesDirectory:
                     await self._compare(user)
                 except DirectoryRefused as error:
                     refused[user.address.extension] = error
-        for address in gone:
-            await self._look_after(address)
+        await asyncio.gather(*(self._look_after(address) for address in gone))
         return refused
 
     async def confirm(self, user: DirectoryUser) -> None:
