@@ -155,7 +155,9 @@ class FilesDirectory:
             works |= {address.extension: threads.submit(erase, address) for address in gone}
             for extension, work in works.items():
                 error = work.exception()
-                if isinstance(error, OSError):
+                if isinstance(error, DirectoryRefused):
+                    refused[extension] = error
+                elif isinstance(error, OSError):
                     refused[extension] = DirectoryRefused(f"{self._path(extension)} cannot be written: {error.strerror}")
                 elif error is not None:
                     raise error
