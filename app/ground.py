@@ -14,7 +14,7 @@ from app.database.embedded import EmbeddedPostgres
 from app.database.jobs import Jobs
 from app.database.leader import Leader
 from app.database.migrations import migrate
-from app.database.pool import UNAVAILABLE, Pool, close_pool, open_pool
+from app.database.pool import UNAVAILABLE, Pool, close_pool, keep_session, open_pool
 from app.errors import DatabaseUnavailable, SettingsError
 from app.messages.encoding import prepare_switch_connection, reset_switch_connection
 from app.recordings.paths import RecordingPaths
@@ -59,7 +59,7 @@ async def open_ground(settings: Settings, stack: AsyncExitStack) -> Ground:
     dsn = await stack.enter_async_context(open_database(settings))
     await when_database_answers(lambda: migrate(dsn))
     switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else dsn
-    pool = await open_pool(dsn, size=_OWN_CONNECTIONS, application_name="service")
+    pool = await open_pool(dsn, size=_OWN_CONNECTIONS, application_name="service", reset=keep_session)
     stack.push_async_callback(close_pool, pool)
     switch_pool = await open_pool(
         switch_dsn,

@@ -13,7 +13,6 @@ from aiohttp import web
 from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.claims import Claims
-from app.database.jobs import Jobs
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
@@ -24,6 +23,7 @@ from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
 from app.http.tokens import Authenticator, TokenStore
 from app.mailboxes.adopt import Adoption
+from app.mailboxes.batches import DirectoryBatches
 from app.mailboxes.installation import made_id
 from app.mailboxes.phone import PhonePins
 from app.mailboxes.pins import PinCipher, load_or_create_key
@@ -143,23 +143,12 @@ async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
                 owner = Owner(await made_id(connection), domain)
             switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())  # never started
             directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, owner)
-            jobs = Jobs(dsn)
-            publisher = DirectoryPublisher(
-                pool=pool,
-                domain=domain,
-                cipher=cipher,
-                directory=directory,
-                phone=PhonePins(pool, domain, cipher, VoicemailTables(pool), jobs),
-                jobs=jobs,
-                outcomes=Outcomes(),
-            )
             yield Adoption(
                 pool=pool,
                 owner=owner,
                 cipher=cipher,
                 directory=directory,
                 style=settings.directory_format,
-                publisher=publisher,
             )
         finally:
             await close_pool(pool)
@@ -213,33 +202,48 @@ async def _mailboxes(ground: Ground) -> _Parts:
     cipher = PinCipher(load_or_create_key(ground.settings.secret_key, ground.settings.data_dir))
     owner = await _owner(ground)
     directory = FilesDirectory(ground.settings.directory_path, ground.settings.directory_format, ground.switch, owner)
-    phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool), ground.jobs)
+    phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool))
     outcomes = Outcomes()
-    publisher = DirectoryPublisher(
+    batches = DirectoryBatches(
         pool=ground.pool,
         domain=ground.domain,
         cipher=cipher,
         directory=directory,
         phone=phone,
-        jobs=ground.jobs,
+        switch=ground.switch,
         outcomes=outcomes,
     )
-    publisher.register()
+    publisher = DirectoryPublisher(pool=ground.pool, domain=ground.domain, cipher=cipher, batches=batches)
     upkeep = DirectoryUpkeep(publisher)
     watch = DirectoryWatch(pool=ground.pool, owner=owner, directory=directory, publisher=publisher)
     mailboxes = Mailboxes(
-        pool=ground.pool, domain=ground.domain, cipher=cipher, phone=phone, publisher=publisher, outcomes=outcomes
+        pool=ground.pool,
+        domain=ground.domain,
+        cipher=cipher,
+        phone=phone,
+        publisher=publisher,
+        batches=batches,
+        outcomes=outcomes,
     )
     await when_database_answers(mailboxes.check_key)
     ground.switch.on_event(phone.hear)
     ground.switch.on_connect(upkeep.wake)
+    ground.switch.on_connect(batches.wake)
 
     async def writable() -> str:
         await directory.ready()
         await watch.check()
         return "writable"
 
-    return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, watch.run, phone.run), checks={"directory": writable})
+    async def backlog() -> str:
+        return str(await mailboxes.backlog())
+
+    return _Parts(
+        routes=(MailboxRoutes(mailboxes),),
+        always=(batches.run,),
+        leading=(upkeep.run, watch.run, phone.run),
+        checks={"directory": writable, "mailboxes": backlog},
+    )
 
 
 async def _owner(ground: Ground) -> Owner:

@@ -28,8 +28,10 @@ CREATE TABLE voicemail.directory_entry (
     applied_at   timestamptz,
     prefs_digest bytea,                                   -- keyed digest of the PIN last seen in or written to voicemail_prefs
     adopted_file text NOT NULL DEFAULT '',                -- the stamp of a file without our mark that may be replaced: it was adopted
+    removed_id   uuid,                                    -- of a removal: the id that the mailbox had
     PRIMARY KEY (domain, extension)
 );
+CREATE INDEX directory_entry_removed ON voicemail.directory_entry (removed_id) WHERE removed_id IS NOT NULL;
 CREATE INDEX directory_entry_due ON voicemail.directory_entry (next_try_at) WHERE state <> 'applied';
 
 -- One row for every row of voicemail_msgs ever seen: its id in the API, and that it was seen.

@@ -11,14 +11,12 @@ from app.config import Settings
 from app.database.pool import UNAVAILABLE, connect
 from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import SwitchRefused, SwitchUnavailable, VoicemailError
+from app.mailboxes import batch_store
 from app.switch import commands
 from app.switch.directory import Directory, DirectoryUser
 from app.switch.esl import EventSocket
 
-_STATES = """
-SELECT state, count(*) AS count, min(extension) AS example, min(detail) AS detail
-FROM voicemail.directory_entry WHERE domain = $1 GROUP BY state
-"""
+_APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE domain = $1 AND state = 'applied'"
 
 
 async def check_directory(directory: Directory, switch: EventSocket, settings: Settings) -> list[Finding]:
@@ -103,19 +101,16 @@ async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
     try:
         connection = await connect(dsn, application_name="doctor")
         try:
-            rows = {row["state"]: row for row in await connection.fetch(_STATES, settings.domain)}
+            applied = await connection.fetchval(_APPLIED, settings.domain)
+            backlog = await batch_store.backlog(connection, settings.domain)
         finally:
             await connection.close()
     except (*UNAVAILABLE, asyncpg.PostgresError):
         return [skipped(name, "the service has not used this database yet")]
-    counts = ", ".join(f"{rows[state]['count']} {state}" for state in ("applied", "pending", "failed") if state in rows)
-    if "failed" in rows:
-        row = rows["failed"]
-        return [
-            failed(
-                name, counts, f"{row['example']}: {row['detail']}", "mend what the detail says; the service tries again by itself"
-            )
-        ]
-    if "pending" in rows:
+    counts = f"{applied} applied, {backlog}"
+    if backlog.failed:
+        remedy = "mend what the detail says; the service tries again by itself"
+        return [failed(name, counts, "the switch has these otherwise than the API, or not at all", remedy)]
+    if backlog.pending or backlog.removals:
         return [warning(name, counts, "the switch does not have these yet", "start the service and the switch")]
-    return [ok(name, counts or "none yet")]
+    return [ok(name, f"{applied} applied" if applied else "none yet")]

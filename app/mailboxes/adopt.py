@@ -13,7 +13,6 @@ from app.errors import Invalid, VoicemailError
 from app.mailboxes import entries, fields, ownership, store
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, NewMailbox, split_addresses
 from app.mailboxes.pins import PinCipher
-from app.mailboxes.publish import DirectoryPublisher
 from app.switch.directory_files import FilesDirectory, file_name, whose
 from app.switch.directory_marks import Owner
 from app.switch.directory_reading import NotAMailbox, read_mailbox
@@ -55,7 +54,6 @@ class Adoption:
         cipher: PinCipher,
         directory: FilesDirectory,
         style: Format,
-        publisher: DirectoryPublisher,
     ) -> None:
         self._pool = pool
         self._owner = owner
@@ -63,7 +61,6 @@ class Adoption:
         self._cipher = cipher
         self._directory = directory
         self._style: Format = style
-        self._publisher = publisher
 
     async def plan(self) -> list[Candidate]:
         """Every file that is not known here, by extension. Raises ``DirectoryRefused`` where the folder cannot be read."""
@@ -79,7 +76,7 @@ class Adoption:
             mailboxes = await asyncio.to_thread(self._sealed, some)
             async with self._pool.acquire() as connection, connection.transaction():
                 new = [mailbox for mailbox in mailboxes if await store.insert(connection, mailbox)]
-                await self._publisher.announce(connection, sorted(one.extension for one in some))
+                await entries.raise_revisions(connection, self._domain, sorted(one.extension for one in some))
                 await connection.execute(ADOPTED, self._domain, [one.extension for one in some], [one.stamp for one in some])
                 await self._note_pins(connection, new)
             log.info("mailboxes_adopted", files=len(some), new=len(new))

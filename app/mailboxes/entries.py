@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from app.addressing import Extension, MailboxAddress
 from app.database.pool import Connection
@@ -16,8 +17,17 @@ INSERT INTO voicemail.directory_entry AS e (domain, extension, revision)
 SELECT $1, extension, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 FROM unnest($2::text[]) extension ORDER BY extension
 ON CONFLICT (domain, extension) DO UPDATE
-SET revision = e.revision + 1, state = 'pending', detail = '', attempts = 0, next_try_at = now()
+SET revision = e.revision + 1, state = 'pending', detail = '', attempts = 0, next_try_at = now(), removed_id = NULL
 RETURNING extension, revision
+"""
+# As above for one extension, with what was seen in voicemail_prefs; only where $3 is what is noted now.
+RAISE_SEEN = """
+INSERT INTO voicemail.directory_entry AS e (domain, extension, revision, prefs_digest)
+VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, CASE WHEN $3::bytea IS NULL THEN $4::bytea END)
+ON CONFLICT (domain, extension) DO UPDATE
+SET revision = e.revision + 1, state = 'pending', detail = '', attempts = 0, next_try_at = now(), removed_id = NULL,
+    prefs_digest = CASE WHEN e.prefs_digest IS NOT DISTINCT FROM $3 THEN $4 ELSE e.prefs_digest END
+RETURNING revision
 """
 SEEN = """
 UPDATE voicemail.directory_entry SET prefs_digest = $4
@@ -27,24 +37,14 @@ FIND = """
 SELECT extension, revision, state, detail, attempts, prefs_digest, applied_at IS NOT NULL AS written, adopted_file
 FROM voicemail.directory_entry WHERE domain = $1 AND extension = $2
 """
-SETTLE = """
-UPDATE voicemail.directory_entry
-SET state = $4, detail = $5, attempts = attempts + 1, next_try_at = now() + make_interval(secs => $6),
-    applied_at = CASE WHEN $4 = 'applied' THEN now() ELSE applied_at END
-WHERE domain = $1 AND extension = $2 AND revision = $3
-RETURNING attempts
-"""
-FORGET = """
-DELETE FROM voicemail.directory_entry e
-WHERE domain = $1 AND extension = $2 AND revision = $3
-  AND NOT EXISTS (SELECT FROM voicemail.mailbox m WHERE m.domain = e.domain AND m.extension = e.extension)
-"""
-# By the index on next_try_at of what is not applied.
-DUE = """
+NOTE_REMOVED = "UPDATE voicemail.directory_entry SET removed_id = $3 WHERE domain = $1 AND extension = $2"
+# By the primary key, or by the index on removed_id.
+REMOVAL = """
 SELECT extension, revision, state, detail, attempts, prefs_digest, applied_at IS NOT NULL AS written, adopted_file
-FROM voicemail.directory_entry
-WHERE domain = $1 AND state <> 'applied' AND next_try_at < now() + make_interval(secs => $2)
-ORDER BY next_try_at LIMIT $3
+FROM voicemail.directory_entry e
+WHERE domain = $1 AND (extension = $2 OR removed_id = $3)
+  AND NOT EXISTS (SELECT FROM voicemail.mailbox m WHERE m.domain = e.domain AND m.extension = e.extension)
+LIMIT 1
 """
 DIGESTS = """
 SELECT extension, prefs_digest FROM voicemail.directory_entry
@@ -71,6 +71,11 @@ async def raise_revisions(connection: Connection, domain: str, extensions: Seque
     return {row["extension"]: row["revision"] for row in await connection.fetch(RAISE, domain, extensions)}
 
 
+async def raise_seen(connection: Connection, address: MailboxAddress, before: bytes | None, digest: bytes | None) -> int:
+    """``raise_revisions`` and ``note_seen`` of one extension; its new revision."""
+    return int(await connection.fetchval(RAISE_SEEN, address.domain, address.extension, before, digest))
+
+
 async def note_seen(connection: Connection, address: MailboxAddress, before: bytes | None, digest: bytes | None) -> None:
     """Note which PINs voicemail_prefs has, None where that could not be seen; only where ``before`` is what is noted now."""
     await connection.execute(SEEN, address.domain, address.extension, before, digest)
@@ -79,26 +84,18 @@ async def note_seen(connection: Connection, address: MailboxAddress, before: byt
 async def find(connection: Connection, address: MailboxAddress) -> Entry | None:
     """The entry of one extension."""
     row = await connection.fetchrow(FIND, address.domain, address.extension)
-    return row and _entry(row)
+    return row and entry_of(row)
 
 
-async def settle(
-    connection: Connection, address: MailboxAddress, revision: int, outcome: DirectoryState, *, try_again_in: float
-) -> int | None:
-    """Write the outcome of one attempt; the attempts so far, or None where a later change made the outcome void."""
-    values = (address.domain, address.extension, revision, outcome.state.value, outcome.detail, try_again_in)
-    attempts: int | None = await connection.fetchval(SETTLE, *values)
-    return attempts
+async def note_removed(connection: Connection, address: MailboxAddress, mailbox_id: UUID) -> None:
+    """Note whose removal this is, so that it is found by the mailbox's id as well."""
+    await connection.execute(NOTE_REMOVED, address.domain, address.extension, mailbox_id)
 
 
-async def forget(connection: Connection, address: MailboxAddress, revision: int) -> None:
-    """Forget an extension whose removal was applied, unless it changed meanwhile."""
-    await connection.execute(FORGET, address.domain, address.extension, revision)
-
-
-async def due(connection: Connection, domain: str, *, within: float, limit: int) -> list[Entry]:
-    """What is not applied and may be tried within so many seconds from now, or was due as many seconds ago where negative."""
-    return [_entry(row) for row in await connection.fetch(DUE, domain, within, limit)]
+async def removal(connection: Connection, domain: str, extension: str, mailbox_id: UUID | None) -> Entry | None:
+    """The removal that is under way for an extension, or for a mailbox of this id."""
+    row = await connection.fetchrow(REMOVAL, domain, extension, mailbox_id)
+    return row and entry_of(row)
 
 
 async def digests(connection: Connection, domain: str, extensions: Sequence[str]) -> dict[str, bytes]:
@@ -111,7 +108,8 @@ async def lock(connection: Connection, address: MailboxAddress) -> None:
     await connection.execute(LOCK, address.domain, address.extension)
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
+def entry_of(row: Mapping[str, Any]) -> Entry:
+    """An entry from a row of these columns."""
     return Entry(
         extension=Extension(row["extension"]),
         revision=row["revision"],

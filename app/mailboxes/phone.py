@@ -6,16 +6,16 @@ by phone after that.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.jobs import Jobs
 from app.database.pool import UNAVAILABLE, Pool
 from app.errors import Unavailable
-from app.mailboxes import entries, fields, store
+from app.mailboxes import batch_store, entries, fields, store
 from app.mailboxes.entries import Entry
 from app.mailboxes.pins import PinCipher, PinUnreadable
 from app.switch.reply import Event
@@ -23,7 +23,6 @@ from app.switch.tables import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
-ENTRYPOINT = "directory"
 _EVERY = 30.0  # seconds
 # The event comes before the row is written, so it is worth more than one look.
 _AFTER_HINT = (0.2, 1.0, 4.0)
@@ -40,12 +39,11 @@ class Sight:
 class PhonePins:
     """Adopts PINs that were set by phone."""
 
-    def __init__(self, pool: Pool, domain: Domain, cipher: PinCipher, tables: VoicemailTables, jobs: Jobs) -> None:
+    def __init__(self, pool: Pool, domain: Domain, cipher: PinCipher, tables: VoicemailTables) -> None:
         self._pool = pool
         self._domain = domain
         self._cipher = cipher
         self._tables = tables
-        self._jobs = jobs
         self._woken = asyncio.Event()
 
     def hear(self, event: Event) -> None:
@@ -89,20 +87,32 @@ class PhonePins:
             log.warning("voicemail_prefs_not_read", extension=address.extension, detail=error.detail)
             return Sight(before, None)
 
-    async def put_in_step(self, address: MailboxAddress, entry: Entry, pin: str) -> None:
-        """Write the mailbox's PIN to voicemail_prefs, unless one was set there by phone meanwhile, which is then adopted soon.
+    async def put_in_step(self, wanted: Sequence[tuple[Entry, str]]) -> None:
+        """Write mailboxes' PINs to voicemail_prefs, but for one that was set by phone meanwhile, which is then adopted soon.
 
-        ``entry`` is of the same moment as ``pin``. Raises ``Unavailable`` where the switch's database is away.
+        ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` where the switch's database
+        is away.
         """
-        pins = await self._tables.pins(address)
-        if pins != (pin,) and entry.prefs_digest not in (None, self._cipher.digest(address, pins)):
-            self._woken.set()
-            return
-        rows = await self._tables.set_pin(address, pin, instead_of=pins)
-        # Not what a second look would show: that could be set by phone since.
-        digest = self._cipher.digest(address, (pin,) if rows else pins)
-        async with self._pool.acquire() as connection:
-            await entries.note_seen(connection, address, entry.prefs_digest, digest)
+        found = await self._tables.pins_of(self._domain, [entry.extension for entry, _ in wanted])
+        pins: dict[str, str] = {}
+        for entry, pin in wanted:
+            there = found.get(entry.extension, ())
+            if there != (pin,) and entry.prefs_digest not in (None, self._digest(entry, there)):
+                self._woken.set()
+            else:
+                pins[entry.extension] = pin
+        written = await self._tables.set_pins(self._domain, pins, instead_of=found)
+        seen = []
+        for entry, pin in wanted:
+            if entry.extension in pins:
+                # Not what a second look would show: that could be set by phone since.
+                there = (pin,) if entry.extension in written else found.get(entry.extension, ())
+                seen.append((entry, self._digest(entry, there)))
+        async with self._pool.acquire() as connection, connection.transaction():
+            await batch_store.note_seen(connection, self._domain, seen)
+
+    def _digest(self, entry: Entry, pins: Sequence[str]) -> bytes:
+        return self._cipher.digest(MailboxAddress(Extension(entry.extension), self._domain), pins)
 
     async def _try(self) -> None:
         try:
@@ -138,9 +148,7 @@ class PhonePins:
             adopted = bool(new) and _acceptable(new[-1])
             if adopted:
                 await store.update(connection, replace(mailbox, sealed_pin=self._cipher.seal(mailbox.id, new[-1])))
-                revisions = await entries.raise_revisions(connection, address.domain, [address.extension])
-                key = f"{address.extension}:{revisions[address.extension]}"
-                await self._jobs.enqueue(connection, ENTRYPOINT, address.extension, dedupe_key=key)
+                await entries.raise_revisions(connection, address.domain, [address.extension])
             await entries.note_seen(connection, address, entry.prefs_digest, digest)
         if new:
             log.info("pin_set_by_phone" if adopted else "pin_in_voicemail_prefs_not_usable", extension=address.extension)

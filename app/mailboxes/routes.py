@@ -12,7 +12,7 @@ from app.http.paging import Page, Paging
 from app.http.routing import Answer, Call, delete, get, post, put
 from app.http.tokens import Grant
 from app.mailboxes import fields
-from app.mailboxes.model import Mailbox, MailboxChange, NewMailbox, join_addresses, split_addresses
+from app.mailboxes.model import DirectoryState, Mailbox, MailboxChange, NewMailbox, join_addresses, split_addresses
 from app.mailboxes.pins import PinUnreadable
 from app.mailboxes.service import Mailboxes
 
@@ -112,9 +112,10 @@ class MailboxChangeIn(BaseModel):
 
 
 class Done(BaseModel):
-    """It is done."""
+    """It is done here; ``directory`` says whether the switch has it, too."""
 
     message: Literal["successfully"] = "successfully"
+    directory: DirectoryOut
 
 
 class Created(BaseModel):
@@ -191,15 +192,13 @@ class MailboxRoutes:
     async def replace(self, call: Call, body: MailboxChangeIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
-        await self._mailboxes.replace(call.path["key"], _change(body))
-        return Done()
+        return _done(await self._mailboxes.replace(call.path["key"], _change(body)))
 
     @delete("/v1/voicemail/{key}", summary="Delete a mailbox; its messages stay")
     async def remove(self, call: Call) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
-        await self._mailboxes.delete(call.path["key"])
-        return Done()
+        return _done(await self._mailboxes.delete(call.path["key"]))
 
     def _admit(self, grant: Grant) -> None:
         """Raise ``NotFound`` where the token is for other domains: nothing of this one exists for it."""
@@ -222,6 +221,10 @@ class MailboxRoutes:
             "time_zone": mailbox.time_zone,
             "directory": {"state": mailbox.directory.state.value, "detail": mailbox.directory.detail},
         }
+
+
+def _done(state: DirectoryState) -> Done:
+    return Done(directory=DirectoryOut(state=state.state.value, detail=state.detail))
 
 
 def _change(body: MailboxChangeIn) -> MailboxChange:

@@ -1,5 +1,6 @@
 """What can be done with mailboxes: read, create, change and delete them, each change on its way to the switch when it returns."""
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import structlog
@@ -7,7 +8,10 @@ import structlog
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection, Pool
 from app.errors import Conflict, Invalid, NotFound, SettingsError
-from app.mailboxes import entries, store
+from app.mailboxes import batch_store, entries, store
+from app.mailboxes.batch_store import Backlog
+from app.mailboxes.batches import DirectoryBatches
+from app.mailboxes.entries import Entry
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox
 from app.mailboxes.phone import PhonePins, Sight
 from app.mailboxes.pins import KEY_SETTING, PinCipher
@@ -31,6 +35,7 @@ class Mailboxes:
         cipher: PinCipher,
         phone: PhonePins,
         publisher: DirectoryPublisher,
+        batches: DirectoryBatches,
         outcomes: Outcomes,
     ) -> None:
         self._pool = pool
@@ -38,6 +43,7 @@ class Mailboxes:
         self._cipher = cipher
         self._phone = phone
         self._publisher = publisher
+        self._batches = batches
         self._outcomes = outcomes
 
     @property
@@ -56,16 +62,24 @@ class Mailboxes:
     async def page(self, *, limit: int, offset: int) -> tuple[list[Mailbox], int]:
         """Mailboxes by extension, and how many there are."""
         async with self._pool.acquire() as connection:
-            return await store.page(connection, self._domain, limit=limit, offset=offset)
+            mailboxes, total = await store.page(connection, self._domain, limit=limit, offset=offset)
+        return [self._told(mailbox) for mailbox in mailboxes], total
+
+    async def backlog(self) -> Backlog:
+        """How many mailboxes the switch does not have as they should be."""
+        async with self._pool.acquire() as connection:
+            return await batch_store.backlog(connection, self._domain)
 
     async def get(self, key: str) -> Mailbox:
-        """The mailbox with this id, or else this extension. Raises ``NotFound``."""
+        """The mailbox with this id, or else this extension. Raises ``NotFound``, which tells of a removal under way."""
         async with self._pool.acquire() as connection:
             mailbox_id = _uuid(key)
             mailbox = await store.get(connection, mailbox_id) if mailbox_id else None
             if mailbox is None or mailbox.address.domain != self._domain:
                 mailbox = await store.find(connection, self._domain, key) if _is_extension(key) else None
-        return _found(mailbox)
+            if mailbox is None and (removal := await entries.removal(connection, self._domain, key, mailbox_id)):
+                raise NotFound(f"this mailbox is deleted, and {self._removal(removal)}")
+        return self._told(_found(mailbox))
 
     async def create(self, new: NewMailbox) -> Mailbox:
         """A new mailbox. Raises ``Conflict`` where its extension has one."""
@@ -88,10 +102,9 @@ class Mailboxes:
                 raise Conflict(f"extension {address.extension} has a mailbox already")
             revision = await self._announce(connection, address, sight)
         log.info("mailbox_created", extension=address.extension, mailbox=str(mailbox_id))
-        await self._wait(address, revision)
-        return await self.get(str(mailbox_id))
+        return replace(mailbox, directory=await self._wait(address, revision))
 
-    async def replace(self, key: str, change: MailboxChange) -> None:
+    async def replace(self, key: str, change: MailboxChange) -> DirectoryState:
         """Change a mailbox. Raises ``NotFound``, and ``Invalid`` where the change is meant for another one."""
         address = (await self.get(key)).address
         sight = await self._phone.look(address)
@@ -100,16 +113,17 @@ class Mailboxes:
             await store.update(connection, mailbox)
             revision = await self._announce(connection, mailbox.address, sight)
         log.info("mailbox_changed", extension=mailbox.address.extension, mailbox=str(mailbox.id))
-        await self._wait(mailbox.address, revision)
+        return await self._wait(mailbox.address, revision)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str) -> DirectoryState:
         """Forget a mailbox and take it from the switch; its messages stay. Raises ``NotFound``."""
         async with self._pool.acquire() as connection, connection.transaction():
             mailbox = await self._locked(connection, key)
             await store.delete(connection, mailbox.id)
             revision = await self._announce(connection, mailbox.address, None)
+            await entries.note_removed(connection, mailbox.address, mailbox.id)
         log.info("mailbox_deleted", extension=mailbox.address.extension, mailbox=str(mailbox.id))
-        await self._wait(mailbox.address, revision)
+        return await self._wait(mailbox.address, revision)
 
     async def _locked(self, connection: Connection, key: str) -> Mailbox:
         mailbox_id = _uuid(key)
@@ -119,20 +133,39 @@ class Mailboxes:
         return _found(mailbox)
 
     async def _announce(self, connection: Connection, address: MailboxAddress, sight: Sight | None) -> int:
-        revisions = await self._publisher.announce(connection, [address.extension])
         if sight is not None:
-            await entries.note_seen(connection, address, sight.before, sight.now)
-        return revisions[address.extension]
+            return await entries.raise_seen(connection, address, sight.before, sight.now)
+        return (await self._publisher.announce(connection, [address.extension]))[address.extension]
 
-    async def _wait(self, address: MailboxAddress, revision: int) -> None:
-        """Wait a little for the first attempt; it goes on without us."""
+    async def _wait(self, address: MailboxAddress, revision: int) -> DirectoryState:
+        """Where the change stands on the switch, after waiting a little if the switch is there; the work goes on without us."""
+        state = DirectoryState(DirectoryStatus.PENDING)
 
         async def settled() -> bool:
+            nonlocal state
             async with self._pool.acquire() as connection:
                 entry = await entries.find(connection, address)
-            return entry is None or entry.revision != revision or entry.attempts > 0
+            # A removal is forgotten once it is applied.
+            state = entry.directory if entry else DirectoryState(DirectoryStatus.APPLIED)
+            return entry is None or entry.revision != revision or entry.attempts > 0 or not self._batches.possible
 
-        await self._outcomes.wait(address.extension, settled, limit=_PATIENCE)
+        self._batches.wake()
+        if self._batches.possible:
+            await self._outcomes.wait(address.extension, settled, limit=_PATIENCE)
+        return self._reasoned(state)
+
+    def _reasoned(self, state: DirectoryState) -> DirectoryState:
+        """``state``, and why it is pending if no attempt has said so yet."""
+        if state.state is DirectoryStatus.PENDING and not state.detail:
+            return DirectoryState(state.state, self._batches.reason())
+        return state
+
+    def _told(self, mailbox: Mailbox) -> Mailbox:
+        return replace(mailbox, directory=self._reasoned(mailbox.directory))
+
+    def _removal(self, entry: Entry) -> str:
+        state = self._reasoned(entry.directory)
+        return f"its removal from the switch is {state.state.value}: {state.detail}"
 
 
 async def check_key(pool: Pool, cipher: PinCipher) -> None:

@@ -23,7 +23,7 @@ SELECT (SELECT count(*) FROM voicemail.mailbox WHERE domain = $1) AS total, {_CO
 FROM {_FROM} WHERE m.domain = $1 ORDER BY m.extension LIMIT $2 OFFSET $3
 """  # noqa: S608
 COUNT = "SELECT count(*) FROM voicemail.mailbox WHERE domain = $1"
-SOME = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = ANY($2::text[])"  # noqa: S608
+FIND_MANY = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = ANY($2::text[])"  # noqa: S608
 INSERT = """
 INSERT INTO voicemail.mailbox
     (id, domain, extension, pin_encrypted, mail_to, local_after_email, enabled, description, time_zone)
@@ -73,9 +73,9 @@ async def page(connection: Connection, domain: str, *, limit: int, offset: int) 
     return [_mailbox(row) for row in rows], int(total)
 
 
-async def some(connection: Connection, domain: str, extensions: Sequence[str]) -> list[Mailbox]:
-    """The mailboxes of these extensions."""
-    return [_mailbox(row) for row in await connection.fetch(SOME, domain, extensions)]
+async def find_many(connection: Connection, domain: str, extensions: Sequence[str]) -> dict[str, Mailbox]:
+    """The mailboxes of these extensions, by extension."""
+    return {row["extension"]: _mailbox(row) for row in await connection.fetch(FIND_MANY, domain, extensions)}
 
 
 async def insert(connection: Connection, mailbox: Mailbox) -> bool:

@@ -1,4 +1,4 @@
-"""Tries again what the switch does not have yet, whatever became of a job: at the start, when it is back, and now and then."""
+"""Keeps the switch's directory in step: what differs is found at the start, what waits is tried when the switch is back."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,6 @@ from app.mailboxes.publish import DirectoryPublisher
 
 log = structlog.get_logger(__name__)
 
-_EVERY = 15.0  # seconds between two sweeps
 _PAUSE = 2.0  # seconds between two tries while the database is away
 
 
@@ -33,11 +32,7 @@ class DirectoryUpkeep:
             if self._woken.is_set():
                 self._woken.clear()
                 await self._insist(self._publisher.resume)
-            try:
-                async with asyncio.timeout(_EVERY):
-                    await self._woken.wait()
-            except TimeoutError:
-                await self._insist(self._publisher.sweep)
+            await self._woken.wait()
 
     async def _insist(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-_LOOK_EVERY = 0.25  # seconds; another process may do the job
+_FIRST_LOOK, _LONGEST = 0.25, 1.0  # seconds between two looks: another process may do the work
 
 
 class Outcomes:
@@ -24,8 +24,10 @@ class Outcomes:
         self._waiting[extension].add(told)
         try:
             async with asyncio.timeout(limit):
+                pause = _FIRST_LOOK
                 while not await settled():
-                    await _either(told)
+                    await _either(told, pause)
+                    pause = min(2 * pause, _LONGEST)
         except TimeoutError:
             return
         finally:
@@ -34,9 +36,9 @@ class Outcomes:
                 del self._waiting[extension]
 
 
-async def _either(told: asyncio.Event) -> None:
+async def _either(told: asyncio.Event, pause: float) -> None:
     try:
-        async with asyncio.timeout(_LOOK_EVERY):
+        async with asyncio.timeout(pause):
             await told.wait()
     except TimeoutError:
         return

@@ -120,7 +120,7 @@ class DirectoryWatch:
     async def _differing(self, extensions: list[Extension]) -> frozenset[Extension]:
         """Those whose file is missing or is not as the table says; the switch is to learn of them anew."""
         async with self._pool.acquire() as connection:
-            mailboxes = await store.some(connection, self._owner.domain, extensions)
+            mailboxes = list((await store.find_many(connection, self._owner.domain, extensions)).values())
         users = await asyncio.to_thread(self._publisher.readable, mailboxes)
         unreadable = {mailbox.address.extension for mailbox in mailboxes} - {user.address.extension for user in users}
         for extension in sorted(unreadable - self._unreadable):

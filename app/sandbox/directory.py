@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 _VARIABLE = re.compile(r"\$\$\{([^}]*)\}")
 _INCLUDE = re.compile(r'<X-PRE-PROCESS\s+cmd="include"\s+data="([^"]*)"\s*/>')
@@ -75,9 +76,18 @@ class StaticDirectory:
 
 def _entry(element: ElementTree.Element) -> DirectoryEntry:
     def named(kind: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for item in element.iterfind(f"{kind}s/{kind}"):
-            found.setdefault(item.get("name", ""), item.get("value", ""))
-        return found
+        # Of several with one name the last one counts, as it does in the switch.
+        return {item.get("name", ""): item.get("value", "") for item in element.iterfind(f"{kind}s/{kind}")}
 
     return DirectoryEntry(element.get("id", ""), dict(element.attrib), named("param"), named("variable"))
+
+
+def user_xml(user: DirectoryEntry) -> str:
+    """A user as ``find_user_xml`` prints it."""
+
+    def lines(kind: str, values: Mapping[str, str]) -> list[str]:
+        items = [f"    <{kind} name={quoteattr(name)} value={quoteattr(value)}></{kind}>" for name, value in values.items()]
+        return [f"  <{kind}s>", *items, f"  </{kind}s>"] if items else []
+
+    attributes = "".join(f" {name}={quoteattr(value)}" for name, value in user.attributes.items())
+    return "\n".join([f"<user{attributes}>", *lines("param", user.params), *lines("variable", user.variables), "</user>\n"])

@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 import asyncpg
 
 from app.sandbox import voicemail
-from app.sandbox.directory import DirectoryBroken, DirectoryEntry, StaticDirectory
+from app.sandbox.directory import DirectoryBroken, DirectoryEntry, StaticDirectory, user_xml
 from app.sandbox.esl_server import Session
 from app.sandbox.events import EventSource
 from app.sandbox.fsdb import FileStore
@@ -60,7 +60,8 @@ class StandInSwitch:
         self._commands: dict[str, Command] = {
             "status": self._status, "version": self._version, "module_exists": self._module_exists,
             "global_getvar": self._global_getvar, "reloadxml": self._reloadxml, "user_exists": self._user_exists,
-            "user_data": self._user_data, "xml_flush_cache": self._xml_flush_cache, "xml_locate": self._xml_locate,
+            "user_data": self._user_data, "find_user_xml": self._find_user_xml,
+            "xml_flush_cache": self._xml_flush_cache, "xml_locate": self._xml_locate,
         }  # fmt: skip
         for name, work in {
             "vm_boxcount": voicemail.boxcount, "vm_prefs": voicemail.prefs, "vm_list": voicemail.messages,
@@ -186,6 +187,11 @@ class StandInSwitch:
         user_id, _, domain = address.partition("@")
         user = self._mailboxes.user(user_id, domain)
         return "" if user is None else _datum(user, kind, name)
+
+    async def _find_user_xml(self, arguments: str) -> str:
+        key, user_id, domain = [*arguments.split(), "", "", ""][:3]
+        user = self._mailboxes.user(user_id, domain) if key == "id" else None
+        return "-ERR can't find user\n" if user is None else user_xml(user)
 
     async def _xml_flush_cache(self, _arguments: str) -> str:
         return "+OK cleared 0 entries\n"

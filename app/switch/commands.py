@@ -101,8 +101,16 @@ def user_data(address: MailboxAddress, kind: DirectoryField, name: str) -> Comma
     return Command(f"api user_data {_address(address)} {kind} {_name(name, 'name')}")
 
 
-def xml_flush_cache(address: MailboxAddress) -> Command:
-    """Forget what the switch has cached of a directory user."""
+def find_user_xml(address: MailboxAddress) -> Command:
+    """A directory user as XML, with what it inherits: everything ``user_data`` could tell, PIN included, in one reply."""
+    extension, domain = _parts(address)
+    return Command(f"api find_user_xml id {extension} {domain}")
+
+
+def xml_flush_cache(address: MailboxAddress | None = None) -> Command:
+    """Forget what the switch has cached of a directory user, or of all of them."""
+    if address is None:
+        return Command("api xml_flush_cache")
     extension, domain = _parts(address)
     return Command(f"api xml_flush_cache id {extension} {domain}")
 

@@ -51,6 +51,17 @@ class Directory(Protocol):
     async def look(self) -> Mapping[Extension, Laid]:
         """What is laid down, by anybody. Raises ``DirectoryRefused`` where that cannot be seen."""
 
+    async def lay_down(
+        self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress], claims: Mapping[Extension, Claim]
+    ) -> Mapping[Extension, DirectoryRefused]:
+        """``write`` and ``erase`` for many at once, each with its claim; those that failed, and why."""
+
+    async def renew(self) -> None:
+        """Make the switch learn everything that is laid down, by one reload. Raises as ``put`` does."""
+
+    async def check(self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress]) -> Mapping[Extension, DirectoryRefused]:
+        """After ``renew``: those that the switch does not answer as they should be, and why. Raises ``SwitchUnavailable``."""
+
     async def differing(self, users: Sequence[DirectoryUser]) -> Collection[Extension]:
         """Those of ``users`` for whom nothing is laid down, or something else. Raises as ``look`` does."""
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -20,12 +21,14 @@ from app.switch.directory import DirectoryRefused, DirectoryUser
 from app.switch.directory_marks import LONGEST_FILE, PROBE, Claim, Laid, Owner, look_at, read_file, stamp_of, theirs
 from app.switch.directory_xml import Format, parameters, render
 from app.switch.esl import EventSocket
+from app.switch.readback import proven
 from app.switch.reload import Reloader
 
 log = structlog.get_logger(__name__)
 
 _OURS = re.compile(r"voicemail-(?P<extension>.+)\.xml")
 _LEFT_OVER = re.compile(r"\.voicemail-.+\.xml\.[0-9a-f]{16}\.tmp")
+_FILES_AT_ONCE = 8  # threads; a disk brings several files down at a time
 _LEFT_OVER_AFTER = 60.0  # seconds; a younger one may be another copy's, at work
 # The switch runs as another user and must read what holds PINs, and nobody else may: the folder's group is the switch's, and
 # with its setgid bit (chmod 2750) the files have that group too.
@@ -80,9 +83,37 @@ class FilesDirectory:
         except OSError as error:
             raise DirectoryRefused(f"{path} cannot be removed: {error.strerror}") from error
 
+    async def lay_down(
+        self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress], claims: Mapping[Extension, Claim]
+    ) -> dict[Extension, DirectoryRefused]:
+        """``write`` and ``erase`` for many: several files at a time, and the folder is brought to the disk once."""
+        return await asyncio.to_thread(self._lay_down, users, gone, claims)
+
+    async def renew(self) -> None:
+        """Have the switch read its files."""
+        await self._reloader.reload()
+        # A user that is marked as cacheable, which an operator's own may be, outlives a reload.
+        await self._switch.command(commands.xml_flush_cache())
+
+    async def check(self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress]) -> dict[Extension, DirectoryRefused]:
+        """Compare what the switch answers for many mailboxes; those that it does not have as they should be, and why."""
+        well = await proven(self._switch, users)
+        refused: dict[Extension, DirectoryRefused] = {}
+        for user in users:
+            if user.address.extension not in well:
+                try:
+                    await self._compare(user)
+                except DirectoryRefused as error:
+                    refused[user.address.extension] = error
+        await asyncio.gather(*(self._look_after(address) for address in gone))
+        return refused
+
     async def confirm(self, user: DirectoryUser) -> None:
         """Have the switch read its files, and compare what it answers for this mailbox."""
         await self._renew(user.address)
+        await self._compare(user)
+
+    async def _compare(self, user: DirectoryUser) -> None:
         if not await self._answers(user.address, "attr", "id", user.address.extension):
             raise DirectoryRefused(await self._unknown(user.address))
         wrong = [name for name, value in parameters(user) if not await self._answers(user.address, "param", name, value)]
@@ -92,6 +123,9 @@ class FilesDirectory:
     async def confirm_gone(self, address: MailboxAddress) -> None:
         """Have the switch read its files. A user that is still there then is defined by somebody else, and stays."""
         await self._renew(address)
+        await self._look_after(address)
+
+    async def _look_after(self, address: MailboxAddress) -> None:
         if self._style == "users" and (await self._switch.command(commands.user_exists(address))).value == "true":
             log.warning("directory_user_defined_elsewhere", extension=address.extension, domain=address.domain)
 
@@ -134,7 +168,7 @@ class FilesDirectory:
         if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
             raise DirectoryRefused(f"{self._folder} may not be written by this service")
 
-    def _write(self, path: Path, content: bytes, claim: Claim) -> None:
+    def _write(self, path: Path, content: bytes, claim: Claim, *, sync: bool = True) -> None:
         found = read_file(path)
         if found is None or found[0].blank:
             # Not a file more into a folder that is another's: the switch would have a mailbox that nobody looks after.
@@ -144,7 +178,7 @@ class FilesDirectory:
             raise DirectoryRefused(f"{path.name} {whose(found[0], self._owner)}, and is left alone; {WAYS_OUT}")
         elif found[1] == content:
             return
-        _replace(path, content)
+        _replace(path, content, sync=sync)
 
     def _may_replace(self, laid: Laid, claim: Claim) -> bool:
         if not laid.foreign_to(self._owner) or claim.allows(laid):
@@ -156,17 +190,48 @@ class FilesDirectory:
         # In a folder of ours the first file already tells.
         return theirs((laid for _, laid in _look(self._folder, self._looked)), self._owner)
 
-    def _erase(self, path: Path, claim: Claim) -> None:
+    def _erase(self, path: Path, claim: Claim, *, sync: bool = True) -> None:
         laid = look_at(path)
         if laid is None:
             return
         if laid.foreign_to(self._owner) and not claim.allows(laid):
             log.warning("directory_file_of_others_left", file=path.name, detail=whose(laid, self._owner))
             return
-        _remove(path)
+        _remove(path, sync=sync)
 
     def _path(self, extension: Extension) -> Path:
         return self._folder / file_name(extension)
+
+    def _lay_down(
+        self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress], claims: Mapping[Extension, Claim]
+    ) -> dict[Extension, DirectoryRefused]:
+        refused: dict[Extension, DirectoryRefused] = {}
+
+        def write(user: DirectoryUser) -> None:
+            extension = user.address.extension
+            content = render(user, self._style, self._owner)
+            self._write(self._path(extension), content, claims.get(extension, _NO_CLAIM), sync=False)
+
+        def erase(address: MailboxAddress) -> None:
+            self._erase(self._path(address.extension), claims.get(address.extension, _NO_CLAIM), sync=False)
+
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
+            works = {user.address.extension: threads.submit(write, user) for user in users}
+            works |= {address.extension: threads.submit(erase, address) for address in gone}
+            for extension, work in works.items():
+                error = work.exception()
+                if isinstance(error, DirectoryRefused):
+                    refused[extension] = error
+                elif isinstance(error, OSError):
+                    refused[extension] = DirectoryRefused(f"{self._path(extension)} cannot be written: {error.strerror}")
+                elif error is not None:
+                    raise error
+        try:
+            _sync_folder(self._folder)
+        except OSError as error:
+            refusal = DirectoryRefused(f"{self._folder} cannot be written: {error.strerror}")
+            return {extension: refused.get(extension, refusal) for extension in works}
+        return refused
 
     async def _renew(self, address: MailboxAddress) -> None:
         await self._reloader.reload()
@@ -209,8 +274,8 @@ def whose(laid: Laid, owner: Owner) -> str:
     return f"belongs to domain {laid.owner.domain[:100]}, and VOICEMAIL_DOMAIN is {owner.domain}"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a power cut, sees the old one or the new one whole."""
+def _replace(path: Path, content: bytes, *, sync: bool) -> None:
+    """Write a file so that a reader, or a power cut, sees the old one or the new one whole. ``sync``: the folder, too."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -223,13 +288,15 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, *, sync: bool = True) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -231,8 +231,10 @@ class EventSocket:
             return
         self._up.clear()
         self._error = reason
-        if reason != self._logged:  # an attempt every few seconds need not say the same every time
+        if not self._logged:
             log.warning("switch_disconnected", switch=self._peer, reason=reason, retry_in=retry_in)
+        elif reason != self._logged:  # one warning an outage; an attempt every few seconds need not say the same every time
+            log.info("switch_still_away", switch=self._peer, reason=reason)
         self._logged = reason
 
 

@@ -31,10 +31,18 @@ PINS_OF_DOMAIN = """
 SELECT DISTINCT username, password FROM voicemail_prefs
 WHERE domain = $1 AND username IS NOT NULL AND password <> '' ORDER BY username, password
 """
+PINS_OF_MAILBOXES = """
+SELECT DISTINCT username, password FROM voicemail_prefs
+WHERE domain = $1 AND username = ANY($2::text[]) AND password <> '' ORDER BY username, password
+"""
 # Only over what was read before: a PIN set by phone in between is not lost.
-SET_PIN = """
-UPDATE voicemail_prefs SET password = $3
-WHERE username = $1 AND domain = $2 AND (password IS NULL OR password = '' OR password = ANY($4::text[]))
+SET_PINS = """
+UPDATE voicemail_prefs p SET password = w.pin
+FROM unnest($2::text[], $3::text[]) w (username, pin)
+WHERE p.domain = $1 AND p.username = w.username AND (
+    p.password IS NULL OR p.password = ''
+    OR (p.username, p.password) IN (SELECT o.username, o.pin FROM unnest($4::text[], $5::text[]) o (username, pin)))
+RETURNING p.username
 """
 
 
@@ -71,19 +79,34 @@ class VoicemailTables:
                 rows = await self._pool.fetch(PINS_OF_DOMAIN, domain)
             except asyncpg.UndefinedTableError:
                 return {}
-        found: dict[str, tuple[str, ...]] = {}
-        for row in rows:
-            found[row["username"]] = (*found.get(row["username"], ()), row["password"])
-        return found
+        return _by_username(rows)
 
-    async def set_pin(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> int:
-        """Write a PIN over ``instead_of``, the PINs read before, or over none; how many rows have it now."""
+    async def pins_of(self, domain: str, usernames: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The PINs of these mailboxes, by username; of one that has none there is no entry."""
         with _away():
             try:
-                status = await self._pool.execute(SET_PIN, address.extension, address.domain, pin, list(instead_of))
+                rows = await self._pool.fetch(PINS_OF_MAILBOXES, domain, usernames)
             except asyncpg.UndefinedTableError:
-                return 0  # as above: then there is no second PIN
-            return int(status.rpartition(" ")[2])
+                return {}
+        return _by_username(rows)
+
+    async def set_pins(self, domain: str, pins: Mapping[str, str], *, instead_of: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        """Write PINs, by username, over ``instead_of``, the PINs read before, or over none; the usernames that have rows."""
+        old = [(username, pin) for username in pins for pin in instead_of.get(username, ())]
+        values = (list(pins), list(pins.values()), [username for username, _ in old], [pin for _, pin in old])
+        with _away():
+            try:
+                rows = await self._pool.fetch(SET_PINS, domain, *values)
+            except asyncpg.UndefinedTableError:
+                return frozenset()  # as above: then there is no second PIN
+        return frozenset(row["username"] for row in rows)
+
+
+def _by_username(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        found[row["username"]] = (*found.get(row["username"], ()), row["password"])
+    return found
 
 
 @contextmanager

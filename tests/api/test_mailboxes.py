@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from pbx import DOMAIN, Site
 
+DONE = {"message": "successfully", "directory": {"state": "applied", "detail": ""}}
 FIXED = ["id", "extension", "password", "mail_to", "local_after_email", "enabled", "description"]
 BODY = {"password": "4321", "enabled": True}
 
@@ -50,7 +51,7 @@ async def test_a_mailbox_is_created_read_changed_and_deleted(api: Site, extensio
     assert await api.get(f"/v1/voicemail/{extension}") == mailbox
 
     async with api.client.put(f"/v1/voicemail/{extension}", json={"password": "9", "enabled": False}) as answer:
-        assert (answer.status, await answer.json()) == (200, {"message": "successfully"})
+        assert (answer.status, await answer.json()) == (200, DONE)
     changed = await api.get(location)
     assert (changed["password"], changed["enabled"]) == ("9", False)
     assert {name: changed[name] for name in ("mail_to", "description", "local_after_email")} == {
@@ -60,7 +61,7 @@ async def test_a_mailbox_is_created_read_changed_and_deleted(api: Site, extensio
     }
 
     async with api.client.delete(location) as answer:
-        assert (answer.status, await answer.json()) == (200, {"message": "successfully"})
+        assert (answer.status, await answer.json()) == (200, DONE)
     await problem(api, "GET", location, 404)
     await problem(api, "GET", f"/v1/voicemail/{extension}", 404)
 

@@ -244,7 +244,10 @@ async def test_a_deleted_mailbox_is_gone_from_the_switch_and_its_messages_stay(s
     await site.mail.wait_for(1, timeout=PATIENCE)
 
     async with site.client.delete("/v1/voicemail/101") as answer:
-        assert (answer.status, await answer.json()) == (200, {"message": "successfully"})
+        assert (answer.status, await answer.json()) == (
+            200,
+            {"message": "successfully", "directory": {"state": "applied", "detail": ""}},
+        )
 
     with pytest.raises(LookupError):
         await site.switch.leave_message("101")
