@@ -1,4 +1,4 @@
-"""Keeps the switch's directory in step: what differs is found at the start, what waits is tried when the switch is back."""
+"""Lets what waits be tried when the switch is back, and at the start."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import structlog
@@ -34,6 +35,7 @@ _LEFT_OVER_AFTER = 60.0  # seconds; a younger one may be another copy's, at work
 # with its setgid bit (chmod 2750) the files have that group too.
 _MODE = 0o640
 _NO_CLAIM = Claim()
+_NO_CLAIMS: Mapping[Extension, Claim] = MappingProxyType({})
 WAYS_OUT = (
     "correct VOICEMAIL_DATABASE_URL, VOICEMAIL_DOMAIN or VOICEMAIL_DIRECTORY_PATH, "
     "or take the files' mailboxes into this database with `voicemail mailbox adopt`"
@@ -84,7 +86,7 @@ class FilesDirectory:
             raise DirectoryRefused(f"{path} cannot be removed: {error.strerror}") from error
 
     async def lay_down(
-        self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress], claims: Mapping[Extension, Claim]
+        self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress], claims: Mapping[Extension, Claim] = _NO_CLAIMS
     ) -> dict[Extension, DirectoryRefused]:
         """``write`` and ``erase`` for many: several files at a time, and the folder is brought to the disk once."""
         return await asyncio.to_thread(self._lay_down, users, gone, claims)

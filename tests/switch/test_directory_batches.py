@@ -6,6 +6,7 @@ from benches import DOMAIN, SwitchUnderTest
 from app.addressing import Domain, Extension, MailboxAddress
 from app.switch.directory import DirectoryUser
 from app.switch.directory_files import FilesDirectory
+from app.switch.directory_marks import Owner
 from app.switch.esl import EventSocket
 
 ODD = ["&<>\"'", "${local_ip_v4}", "$${domain}", "%0A", "пароль", "🎉1", "a b", "../../x", "-->", "]]>", "\\n", "#*0", "x" * 64]
@@ -27,7 +28,7 @@ async def directory(switch: SwitchUnderTest) -> FilesDirectory:
     socket = EventSocket("127.0.0.1", switch.port, switch.password)
     socket.start()
     assert await socket.wait_connected(10)
-    yield FilesDirectory(switch.directory, "users", socket)
+    yield FilesDirectory(switch.directory, "users", socket, Owner("1" * 32, DOMAIN))
     await socket.close()
 
 
