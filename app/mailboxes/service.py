@@ -77,8 +77,10 @@ class Mailboxes:
             mailbox = await store.get(connection, mailbox_id) if mailbox_id else None
             if mailbox is None or mailbox.address.domain != self._domain:
                 mailbox = await store.find(connection, self._domain, key) if _is_extension(key) else None
-            if mailbox is None and (removal := await entries.removal(connection, self._domain, key, mailbox_id)):
-                raise NotFound(f"this mailbox is deleted, and {self._removal(removal)}")
+            if mailbox is None and (mailbox_id or _is_extension(key)):
+                removal = await entries.removal(connection, self._domain, key, mailbox_id)
+                if removal is not None:
+                    raise NotFound(f"this mailbox is deleted, and {self._removal(removal)}")
         return self._told(_found(mailbox))
 
     async def create(self, new: NewMailbox) -> Mailbox:
