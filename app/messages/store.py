@@ -57,13 +57,16 @@ SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch > $1::bigint
 ORDER BY r.created_epoch FETCH FIRST ($2::bigint) ROWS WITH TIES
 """  # noqa: S608
 UNDATED = f"SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch IS NULL"  # noqa: S608
+# By the service's own index on file_path (indexes.py).
+OF_FILES = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE file_path = ANY($1::text[])"  # noqa: S608
 CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 
 BEFORE_ALL = -(2**62)  # an epoch before every row's
 
 
 @contextmanager
-def _table() -> Iterator[None]:
+def reading_table() -> Iterator[None]:
+    """Say what a missing or closed voicemail_msgs means. Raises ``Unavailable``."""
     try:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
@@ -73,6 +76,7 @@ def _table() -> Iterator[None]:
 
 
 def _rows(records: Iterable[Any]) -> list[MessageRow]:
+    """Rows from records of ``_COLUMNS``."""
     return [MessageRow._make(record) for record in records]
 
 
@@ -80,7 +84,7 @@ async def page(
     connection: Connection, domain: str, extension: str | None, *, limit: int, offset: int
 ) -> tuple[list[MessageRow], int]:
     """Rows of a domain, or of one mailbox in it, newest first and without those flagged deleted; and how many there are."""
-    with _table():
+    with reading_table():
         if extension is None:
             records = await connection.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
         else:
@@ -104,39 +108,45 @@ async def newest(connection: Connection, domain: str, extension: str) -> Message
 
 async def with_uuids(connection: Connection, uuids: Sequence[str]) -> list[MessageRow]:
     """Every row with one of these uuids, in all mailboxes, those flagged deleted too."""
-    with _table():
+    with reading_table():
         return _rows(await connection.fetch(SAME_UUID, uuids))
 
 
 async def with_key(connection: Connection, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
     """The row with this key, flagged deleted or not; ``uuid`` and ``username`` are what it is looked up by."""
-    with _table():
+    with reading_table():
         records = await (connection.fetch(SAME_UUID, [uuid]) if uuid else connection.fetch(WITHOUT_UUID, username))
     return next((row for row in _rows(records) if row.key == key), None)
 
 
+async def with_files(connection: Connection, file_paths: Sequence[str]) -> list[MessageRow]:
+    """Every row that names one of these recordings, whatever its date."""
+    with reading_table():
+        return _rows(await connection.fetch(OF_FILES, file_paths))
+
+
 async def count_with_file(connection: Connection, file_path: str) -> int:
     """How many rows name this recording, by the service's own index (indexes.py)."""
-    with _table():
+    with reading_table():
         return int(await connection.fetchval(SAME_FILE, file_path))
 
 
 async def delete(connection: Connection, row: MessageRow) -> int:
     """Delete exactly this row and say how many went: for where no command of the switch does."""
-    with _table():
+    with reading_table():
         status = await connection.execute(DELETE_ROW, *row[:4])
     return int(status.rpartition(" ")[2])
 
 
 async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
     """The next rows created after ``created_epoch``, oldest first: ``limit`` of them and all of the last one's second."""
-    with _table():
+    with reading_table():
         return _rows(await connection.fetch(SLICE, created_epoch, limit))
 
 
 async def undated(connection: Connection) -> list[MessageRow]:
     """The rows whose created_epoch is NULL."""
-    with _table():
+    with reading_table():
         return _rows(await connection.fetch(UNDATED))
 
 

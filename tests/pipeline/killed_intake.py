@@ -36,7 +36,7 @@ async def announce(connection: Connection, messages: Sequence[Message]) -> None:
 def intake(pool: Pool) -> Intake:
     """The intake of a process that starts."""
     paths = RecordingPaths(Path("/nonexistent"), ROOT)
-    return Intake(pool, pool, Recorder(pool, pool, paths, announce, max_age=86400), RecordingIndex(pool, paths))
+    return Intake(pool, pool, Recorder(pool, pool, paths, announce, max_age=86400), RecordingIndex(pool, paths), paths)
 
 
 def die_before(number: int) -> None:
@@ -61,7 +61,8 @@ async def prepare(dsn: str, when: str) -> list[str]:
     """Old messages, of which two share a uuid; ``later`` new ones too. Returns what is news."""
     pool = await open_pool(dsn, application_name="test")
     await pool.execute(
-        "DELETE FROM voicemail_msgs; DELETE FROM announced; DELETE FROM voicemail.message; DELETE FROM voicemail.installation"
+        "DELETE FROM voicemail_msgs; DELETE FROM announced; DELETE FROM voicemail.message; DELETE FROM voicemail.installation; "
+        "DELETE FROM voicemail.baseline"
     )
     now, shared = int(time.time()), str(uuid4())
     await insert_all(pool, [switch_row(created_epoch=now - 100 - number, uuid=shared) for number in range(3)])

@@ -33,7 +33,7 @@ class World:
         self.pool = pool
         self.paths = RecordingPaths(folder, ROOT)
         self.recorder = Recorder(pool, pool, self.paths, self.announce, max_age=max_age)
-        self.intake = Intake(pool, pool, self.recorder, RecordingIndex(pool, self.paths), timer=0.2, full=full)
+        self.intake = Intake(pool, pool, self.recorder, RecordingIndex(pool, self.paths), self.paths, timer=0.2, full=full)
         self.broken: Exception | None = None
 
     async def announce(self, connection: Connection, messages: Sequence[Message]) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Folder:
         self.root = root
         self.pool = pool
         self.hints = 0
+        self.hinted: set[str] = set()
         self.paths = RecordingPaths(root, SWITCH)
         self.index = RecordingIndex(pool, self.paths, settle=SETTLE)
         root.mkdir()
@@ -51,8 +52,9 @@ class Folder:
             path.rpartition("/")[2]: size for path, size in await self.pool.fetch("SELECT path, size FROM voicemail.recording")
         }
 
-    def hint(self) -> None:
+    def hint(self, paths: Collection[str]) -> None:
         self.hints += 1
+        self.hinted |= set(paths)
 
     @asynccontextmanager
     async def watched(self, **settings: float) -> AsyncIterator[RecordingWatcher]:
