@@ -27,7 +27,7 @@ TAKEN = "baseline_taken_at"
 DONE = "baseline_done_at"
 _LOCK = 0x766F6963656D04  # "voicem", 4: one at a time takes the baseline
 _BATCH = 5000  # rows a time
-_REST = ("", "", 0, 0, 0, "")  # what of a row is no part of its key
+_REST: tuple[str, str, int, int, int, str] = ("", "", 0, 0, 0, "")  # what of a row is no part of its key
 
 SNAPSHOT = "SELECT txid_current_snapshot()::text, floor(extract(epoch FROM clock_timestamp()))::bigint"
 _TEXTS = "coalesce(r.domain, ''), coalesce(r.username, ''), coalesce(r.uuid, ''), coalesce(r.file_path, '')"
@@ -105,4 +105,4 @@ async def _keys(there: Connection, first: str | None) -> AsyncIterator[list[byte
     with store.reading_table():
         cursor = await (there.cursor(ALL) if first is None else there.cursor(BEFORE_SNAPSHOT, first))
         while found := await cursor.fetch(_BATCH):
-            yield [MessageRow(*record, *_REST).key for record in found]
+            yield [MessageRow(domain, username, uuid, path, *_REST).key for domain, username, uuid, path in found]

@@ -138,7 +138,6 @@ class Intake:
                 rows = await store.with_files(connection, expected[start : start + _SLICE])
             if rows:
                 new += await self._take(rows)
-                self._hints.met(rows)
         now = asyncio.get_running_loop().time()
         self._hints_due = now + max(_POLL, _COSTLY * (now - began))
         await self._index.add(message.file_path for message in new)
@@ -157,7 +156,6 @@ class Intake:
             known.update(row.key for row in rows)
             since = rows[-1].created_epoch
             self._newest = min(since, now)
-            self._hints.met(rows)
         self._known = known
         # A whole table's recordings are read by the scan of their folder.
         await self._index.add(message.file_path for message in new)
@@ -174,7 +172,9 @@ class Intake:
             async with self._pool.acquire() as connection:
                 unknown -= await records.seen(connection, list(unknown))
         missing = [row for key, row in by_key.items() if key in unknown]
-        return await self._recorder.record(missing) if missing else []
+        new = await self._recorder.record(missing) if missing else []
+        self._hints.met(rows)
+        return new
 
     async def _wait(self) -> None:
         """Wait for a hint or the time of the next look; meanwhile look for the rows of recordings that were hinted at."""
