@@ -65,7 +65,7 @@ async def prepare(dsn: str, when: str) -> list[str]:
         "DELETE FROM voicemail.baseline"
     )
     now, shared = int(time.time()), str(uuid4())
-    await insert_all(pool, [switch_row(created_epoch=now - 100 - number, uuid=shared) for number in range(3)])
+    await insert_all(pool, [switch_row(created_epoch=now - 100 + 5000 * number, uuid=shared) for number in range(3)])
     news: list[str] = []
     if when == "later":
         await intake(pool).step()
@@ -83,11 +83,22 @@ async def doomed(dsn: str, number: int) -> None:
     await intake(pool).step()
 
 
+async def arrive(dsn: str) -> list[str]:
+    """A row dated back, left while no process runs: it is news once the first start has noted its snapshot."""
+    pool = await open_pool(dsn, application_name="test")
+    row = switch_row(created_epoch=int(time.time()) - 3 * 3600)
+    await insert_all(pool, [row])
+    began = await pool.fetchval("SELECT EXISTS (SELECT FROM voicemail.installation)")
+    await pool.close()
+    return [row["file_path"]] if began else []
+
+
 async def go_on(dsn: str) -> dict[str, Any]:
     """Two more looks by the next process, and what was announced and recorded then."""
     pool = await open_pool(dsn, application_name="test")
     following = intake(pool)
     await following.step()
+    following.wake(full=True)
     await following.step()
     announced = [record[0] for record in await pool.fetch("SELECT file_path FROM announced")]
     ids = [str(record[0]) for record in await pool.fetch("SELECT id FROM voicemail.message")]
@@ -104,6 +115,7 @@ def main(dsn: str, when: str) -> None:
             asyncio.run(doomed(dsn, number))
             os._exit(0)
         killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        news += asyncio.run(arrive(dsn))
         print(json.dumps({"statement": number, "killed": killed, "news": news, **asyncio.run(go_on(dsn))}), flush=True)
         if not killed:
             return
