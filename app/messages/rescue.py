@@ -10,7 +10,7 @@ import structlog
 
 from app.addressing import MailboxAddress
 from app.database.pool import UNAVAILABLE, Pool
-from app.errors import NotFound, SwitchRefused, SwitchUnavailable, VoicemailError
+from app.errors import NotFound, SwitchRefused, SwitchUnavailable, Unavailable, VoicemailError
 from app.mailboxes import store as mailboxes
 from app.messages import heard, lost, store
 from app.messages.heard import Heard
@@ -130,25 +130,32 @@ class Rescue:
                 missing.append(one)
         if there:
             self._hint(there)
-        inserted, left_alone = await self._insert_missing(missing)
         async with self._pool.acquire() as connection:
-            await heard.forget(connection, over + left_alone)
-        return inserted
+            await heard.forget(connection, over)
+        return await self._insert_missing(missing)
 
-    async def _insert_missing(self, missing: Sequence[Heard]) -> tuple[list[str], list[str]]:
-        """The recordings whose rows were inserted, and those that need no more looking after."""
+    async def _insert_missing(self, missing: Sequence[Heard]) -> list[str]:
+        """Insert the rows that can be inserted now; the recordings for which that was done."""
         if not missing:
-            return [], []
+            return []
         looks = await self._look([one.left.file_path for one in missing])
         inserted, over = [], []
+        trouble: Exception | None = None
         for one, look in zip(missing, looks, strict=True):
             path = one.left.file_path
             if look.found is Found.GONE or one.age > GIVE_UP:
                 over.append(path)
             elif look.found is Found.READY and await self._is_mailbox(one.left.address, path):
-                await self._insert(one, look)
-                inserted.append(path)
-        return inserted, over
+                try:
+                    await self._insert(one, look)
+                    inserted.append(path)
+                except (Unavailable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+                    trouble = error  # as one row that the table does not take: the others are not held up by it
+        async with self._pool.acquire() as connection:
+            await heard.forget(connection, over)
+        if trouble is not None:
+            raise trouble
+        return inserted
 
     async def _insert(self, one: Heard, look: Look) -> None:
         left = one.left

@@ -229,6 +229,17 @@ async def test_a_link_that_leads_out_of_the_folder_is_not_read(folder: Folder, t
     assert await has(folder, "msg_1.wav")
 
 
+async def test_changes_are_hinted_by_the_messages_paths_also_in_a_folder_that_is_new(folder: Folder) -> None:
+    async with folder.watched():
+        folder.leave("greeting_1.wav")
+        folder.leave("msg_1.wav", age=0)
+        new = folder.root / "default/lab.local/102"
+        new.mkdir()
+        (new / "msg_2.wav").write_bytes(REAL.read_bytes())
+
+        await until(lambda: _true(folder.hinted == {f"{BOX}/msg_1.wav", "default/lab.local/102/msg_2.wav"}), 10.0)
+
+
 async def test_a_removed_file_leaves_the_index_at_the_next_scan(folder: Folder) -> None:
     folder.leave("msg_1.wav")
     gone = folder.leave("msg_2.wav")
