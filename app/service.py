@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -34,11 +34,14 @@ from app.mailboxes.upkeep import DirectoryUpkeep
 from app.mailboxes.waiting import Outcomes
 from app.mailboxes.watch import DirectoryWatch
 from app.messages import removal_store
+from app.messages.hearing import Hearing
 from app.messages.indexes import Indexes
 from app.messages.intake import Intake
+from app.messages.orphans import Orphans
 from app.messages.recorder import Recorder
 from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
+from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
 from app.messages.unchanged import UnchangedPages
@@ -65,6 +68,7 @@ log = structlog.get_logger(__name__)
 
 _REMOVALS_AT_ONCE = 5
 _RESTART = 1.0  # seconds
+_SWITCH_CONNECTS = 5.0  # seconds in which a switch that is there lets us in
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
 Run = Callable[[], Awaitable[None]]
@@ -152,6 +156,17 @@ async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
             )
         finally:
             await close_pool(pool)
+
+
+@asynccontextmanager
+async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
+    """The recordings without a row, also where no service runs. Raises as ``migrate_database`` does."""
+    async with AsyncExitStack() as stack:
+        ground = await open_ground(settings, stack)
+        ground.switch.start()
+        await ground.switch.wait_connected(_SWITCH_CONNECTS)
+        rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, lambda _: None, profile=settings.profile)
+        yield Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
 
 
 @asynccontextmanager
@@ -278,13 +293,22 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
     announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
     recorder = Recorder(ground.pool, ground.switch_pool, ground.paths, announcer.announce, max_age=settings.notify_max_age)
     index = RecordingIndex(ground.pool, ground.paths)
-    intake = Intake(ground.pool, ground.switch_pool, recorder, index)
-    watcher = RecordingWatcher(index, ground.paths, intake.wake)
+    intake = Intake(ground.pool, ground.switch_pool, recorder, index, ground.paths)
+    watcher = RecordingWatcher(index, ground.paths, intake.hint_local)
+
+    def hint(file_paths: Collection[str]) -> None:
+        if ground.leader.leading:
+            intake.hint(file_paths)
+
+    hearing = Hearing(ground.pool, ground.paths, hint)
+    rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, intake.hint, profile=settings.profile)
+    orphans = Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
     messages = Messages(ground.pool, ground.switch_pool, recorder, ground.paths, ground.domain)
     snapshots = Snapshots([ground.dsn, ground.switch_dsn])
     stack.push_async_callback(snapshots.close)
 
-    def hear(_event: Event) -> None:
+    def hear(event: Event) -> None:
+        hearing.hear(event)
         if ground.leader.leading:
             intake.wake()
 
@@ -293,11 +317,13 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
 
     async def folder() -> str:
         await index.check_folder()
-        return str(settings.recordings_path)
+        without_row = f"; {orphans.count} recordings without a row" if orphans.count else ""
+        return f"{settings.recordings_path}{without_row}"
 
     return _Parts(
         routes=(MessageRoutes(messages, Rendering(settings.zone), UnchangedPages(snapshots), settings.public_url),),
-        leading=(intake.run, watcher.run, Indexes(ground.switch_pool).run),
+        always=(hearing.run,),
+        leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(ground.switch_pool).run),
         checks={"recordings": folder},
     )
 

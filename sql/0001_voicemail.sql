@@ -52,6 +52,29 @@ CREATE TABLE voicemail.message (
 );
 CREATE INDEX message_recording ON voicemail.message (recording);
 
+-- Rows that were there when the service first started: no news. Emptied when all of them are in voicemail.message.
+CREATE TABLE voicemail.baseline (
+    row_key bytea PRIMARY KEY                             -- as in voicemail.message
+);
+
+-- leave-message events. The switch fires them before an INSERT whose failure it ignores, so each is kept until its row was seen.
+CREATE TABLE voicemail.heard_message (
+    file_path     text PRIMARY KEY,                       -- as the switch writes it
+    domain        text NOT NULL,                          -- as the path says, whatever the event said
+    username      text NOT NULL,                          -- likewise
+    uuid          text NOT NULL,
+    caller_name   text NOT NULL,                          -- cleaned, and short enough for voicemail_msgs
+    caller_number text NOT NULL,                          -- likewise
+    created_epoch bigint NOT NULL,
+    duration      integer NOT NULL,                       -- whole seconds, as the switch counted them
+    read_flags    text NOT NULL,
+    heard_at      timestamptz NOT NULL DEFAULT now(),
+    due_at        timestamptz NOT NULL,                   -- when to look whether its row came
+    inserting_at  timestamptz,                            -- set before this service inserts the row itself
+    lamp_lit      boolean NOT NULL DEFAULT false          -- whether the phones were told of the row that this service inserted
+);
+CREATE INDEX heard_message_due ON voicemail.heard_message (due_at);
+
 CREATE TABLE voicemail.recording (
     path        text PRIMARY KEY CHECK (octet_length(path) <= 2000),  -- relative to the recordings folder
     size        bigint NOT NULL,                          -- bytes

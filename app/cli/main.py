@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import doctor, mailbox, migrate, sandbox, serve, token
+from app.cli import doctor, mailbox, migrate, recording, sandbox, serve, token
 from app.errors import SettingsError, VoicemailError
 
 cli = typer.Typer(
@@ -21,6 +21,7 @@ cli.command("migrate")(migrate.migrate)
 cli.command("doctor")(doctor.doctor)
 cli.add_typer(token.cli, name="token")
 cli.add_typer(mailbox.cli, name="mailbox")
+cli.add_typer(recording.cli, name="recording")
 
 
 def _show_version(asked: bool) -> None:

@@ -88,7 +88,7 @@ async def check_switch_tables(dsn: str) -> list[Finding]:
         ]
     try:
         return [
-            await _table(connection, name, MESSAGE_COLUMNS, ("SELECT", "DELETE")),
+            await _table(connection, name, MESSAGE_COLUMNS, ("SELECT", "INSERT", "DELETE")),
             await _table(connection, "voicemail_prefs", PREFS_COLUMNS, ("SELECT", "UPDATE")),
         ]
     finally:
@@ -119,7 +119,7 @@ async def _table(connection: Connection, table: str, columns: set[str], rights: 
         return warning(
             table,
             f"{role} may read it, but not {', '.join(lacking)}",
-            "a PIN changed by the API, or a carbon copy to be removed after its mail, cannot be written to the switch",
+            "a PIN changed by the API, a message to be removed after its mail, or a row that the switch lost, cannot be written",
             f'GRANT {", ".join(lacking)} ON {table} TO "{role}"',
         )
     return ok(table, f"{len(found)} columns, {' and '.join(rights)} allowed")

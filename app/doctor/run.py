@@ -7,6 +7,7 @@ from app.config import Settings, load_settings
 from app.doctor.database import check_database, check_embedded, check_switch_tables
 from app.doctor.directory import check_directory, check_mailboxes
 from app.doctor.mail import check_mail
+from app.doctor.orphans import check_orphans
 from app.doctor.ownership import check_files
 from app.doctor.recordings import check_recordings
 from app.doctor.report import Finding, Report, State, failed, ok, skipped, text, warning
@@ -92,6 +93,7 @@ async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
         tell(await check_recordings(settings, switch_dsn if tables_well else None))
         probe = Owner(PROBE, settings.domain)
         directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, probe)
+        tell(await check_orphans(settings, own if own_well else None, switch_dsn if tables_well else None))
         tell(await check_directory(directory, switch, settings))
         tell(await check_files(own, switch, settings))
         tell(await check_mailboxes(own, settings) if own and own_well else [skipped("mailboxes", "the database is not known")])

@@ -1,7 +1,7 @@
 """Finds the switch's new messages. Events, file changes and the clock only say when to look; what is new, the tables say."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import asyncpg
 import structlog
@@ -9,9 +9,11 @@ import structlog
 from app.database.pool import UNAVAILABLE, Pool
 from app.errors import VoicemailError
 from app.messages import records, store
+from app.messages.hints import Hints
 from app.messages.model import Message, MessageRow
 from app.messages.recorder import Recorder
 from app.recordings.index import RecordingIndex
+from app.recordings.paths import RecordingPaths
 
 log = structlog.get_logger(__name__)
 
@@ -20,14 +22,18 @@ FULL = 600.0  # seconds between two looks at the whole table
 _OVERLAP = 900  # seconds before the newest row that every look covers; more than FULL, so a late row is met by one or the other
 _AFTER_A_HINT = (0.05, 0.2, 0.75)  # seconds: mod_voicemail fires its event before it inserts the row
 _BREATH = 0.03  # seconds between two looks, however many hints come
+_POLL = 1.0  # seconds between two looks for the rows of hinted recordings
+_COSTLY = 10  # a look for them waits this many times as long as the last one took: without the index it reads the whole table
+_SLICE = 1000  # recordings a statement
 _LONGEST_PAUSE = 15.0  # seconds between two tries while a database is away
 
 
 class Intake:
     """Runs in the process that leads; more than one at a time would do no harm.
 
-    A quick look covers what was created lately. A look at the whole table comes first, after trouble, when ``wake`` asks for it,
-    and now and then: it finds rows that appear with an old date, whatever the clocks did.
+    A recording that an event or a change in the folder named (``hint``, ``hint_local``) is looked up by its name until its row
+    is met, whatever date that has. A quick look covers what was created lately. A look at the whole table comes first, after
+    trouble, when ``wake`` asks for it, and now and then: it finds rows that appear with an old date, whatever the clocks did.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class Intake:
         switch_pool: Pool,
         recorder: Recorder,
         index: RecordingIndex,
+        paths: RecordingPaths,
         *,
         timer: float = TIMER,
         full: float = FULL,
@@ -44,6 +51,8 @@ class Intake:
         self._switch_pool = switch_pool
         self._recorder = recorder
         self._index = index
+        self._hints = Hints(paths)
+        self._hints_due = 0.0
         self._timer = timer
         self._full = full
         self._full_due = 0.0
@@ -57,6 +66,18 @@ class Intake:
         """Look soon; with ``full`` at the whole table, as after a time without events."""
         if full:
             self._full_due = 0.0
+        self._wake.set()
+
+    def hint(self, file_paths: Iterable[str]) -> None:
+        """Look soon, and until they are met, for the rows of these recordings, named as the switch names them."""
+        self._hints.add(file_paths)
+        self._hints_due = 0.0
+        self._wake.set()
+
+    def hint_local(self, relatives: Iterable[str]) -> None:
+        """The same for recordings named below the recordings folder."""
+        self._hints.add_local(relatives)
+        self._hints_due = 0.0
         self._wake.set()
 
     async def run(self) -> None:
@@ -107,7 +128,23 @@ class Intake:
                 looked = loop.time()
         self._newest = None if since == store.BEFORE_ALL else min(since, now)
 
+    async def _look_at_hints(self) -> None:
+        """Look up the recordings that were hinted at, by the index on their names."""
+        expected = self._hints.expected()
+        began = asyncio.get_running_loop().time()
+        new: list[Message] = []
+        for start in range(0, len(expected), _SLICE):
+            async with self._switch_pool.acquire() as connection:
+                rows = await store.with_files(connection, expected[start : start + _SLICE])
+            if rows:
+                new += await self._take(rows)
+        now = asyncio.get_running_loop().time()
+        self._hints_due = now + max(_POLL, _COSTLY * (now - began))
+        await self._index.add(message.file_path for message in new)
+
     async def _look_lately(self) -> None:
+        if asyncio.get_running_loop().time() >= self._hints_due:
+            await self._look_at_hints()
         async with self._switch_pool.acquire() as connection:
             now = await store.clock(connection)
         # A row dated in the future by a wrong clock must not hide those after it.
@@ -135,18 +172,28 @@ class Intake:
             async with self._pool.acquire() as connection:
                 unknown -= await records.seen(connection, list(unknown))
         missing = [row for key, row in by_key.items() if key in unknown]
-        return await self._recorder.record(missing) if missing else []
+        new = await self._recorder.record(missing) if missing else []
+        self._hints.met(rows)
+        return new
 
     async def _wait(self) -> None:
+        """Wait for a hint or the time of the next look; meanwhile look for the rows of recordings that were hinted at."""
         await asyncio.sleep(_BREATH)
-        delay = self._delays.pop(0) if self._delays else self._timer
-        try:
-            async with asyncio.timeout(delay):
-                await self._wake.wait()
-        except TimeoutError:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (self._delays.pop(0) if self._delays else self._timer)
+        while (left := end - loop.time()) > 0:
+            if self._hints.expected():
+                left = min(left, max(self._hints_due - loop.time(), _BREATH))
+            try:
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            except TimeoutError:
+                if self._hints.expected() and loop.time() < end:
+                    await self._look_at_hints()
+                continue
+            self._wake.clear()
+            self._delays = list(_AFTER_A_HINT)
             return
-        self._wake.clear()
-        self._delays = list(_AFTER_A_HINT)
 
     def _told(self, trouble: str) -> None:
         """Log a trouble when it begins and when it is over."""

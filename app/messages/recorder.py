@@ -3,14 +3,18 @@
 Whoever meets a row first calls this, the intake or a request that lists it, so the outcome does not depend on who that was.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import structlog
 
 from app.database.pool import Connection, Pool
-from app.messages import records, store
-from app.messages.model import Message, MessageRow
+from app.errors import NotFound
+from app.messages import heard, records, store
+from app.messages.baseline import Baseline
+from app.messages.model import Message, MessageRow, readable
 from app.recordings.paths import RecordingPaths
 
 log = structlog.get_logger(__name__)
@@ -18,17 +22,15 @@ log = structlog.get_logger(__name__)
 # Called in the transaction that records the messages: what it writes comes to be with them, or not at all.
 Announce: TypeAlias = Callable[[Connection, Sequence[Message]], Awaitable[None]]
 
-FIRST_STARTED = "first_started_at"
-BASELINE_DONE = "baseline_done_at"
 BATCH = 500  # rows a transaction
 
 
 class Recorder:
     """Records rows as messages.
 
-    Rows that were there before the service first started on this switch are never news: until one complete look at the table
-    was finished (``finish_baseline``), a row older than that start is recorded silently. ``max_age`` (seconds) is for outages:
-    a row first seen later than that after it was created is no news either.
+    Rows that were there when the service first started are never news, whatever their dates (``Baseline``). ``max_age`` (seconds)
+    is for outages: a row that nothing shows to be younger is no news either. What shows it is its date, its file's time, or
+    that its ``leave-message`` event was heard; one of them is enough, because any clock may be wrong.
     """
 
     def __init__(self, pool: Pool, switch_pool: Pool, paths: RecordingPaths, announce: Announce, *, max_age: int) -> None:
@@ -37,27 +39,15 @@ class Recorder:
         self._paths = paths
         self._announce = announce
         self._max_age = max_age
-        self._first_started: int | None = None  # never changes, so once is often enough to read it
-        self._baseline_done = False  # never becomes false again
+        self._baseline = Baseline(pool, switch_pool)
 
-    async def begin(self) -> int:
-        """When the service first started on this switch, by the switch's database; noted at the first call ever."""
-        if self._first_started is None:
-            async with self._switch_pool.acquire() as connection:
-                now = await store.clock(connection)
-            async with self._pool.acquire() as connection:
-                await records.put_fact(connection, FIRST_STARTED, str(now))
-                self._first_started = int(await records.fact(connection, FIRST_STARTED) or now)
-        return self._first_started
+    async def begin(self) -> None:
+        """Note what is there at the first start; the first call ever does it. Raises ``Unavailable`` without the table."""
+        await self._baseline.take()
 
     async def finish_baseline(self) -> None:
         """Say that everything which was there at the first start is recorded by now."""
-        if not self._baseline_done:
-            async with self._switch_pool.acquire() as connection:
-                now = await store.clock(connection)
-            async with self._pool.acquire() as connection:
-                await records.put_fact(connection, BASELINE_DONE, str(now))
-            self._baseline_done = True
+        await self._baseline.finish()
 
     async def record(self, rows: Sequence[MessageRow]) -> list[Message]:
         """Record those of the rows that are not yet; returns the new messages, oldest first."""
@@ -100,9 +90,23 @@ class Recorder:
         return new
 
     async def _news(self, connection: Connection, new: Sequence[Message], now: int) -> list[Message]:
-        if not self._baseline_done:
-            self._baseline_done = await records.fact(connection, BASELINE_DONE) is not None
-        oldest = now - self._max_age
-        if not self._baseline_done:
-            oldest = max(oldest, await self.begin())
-        return [message for message in new if message.created_epoch >= oldest and not message.flagged_deleted]
+        keys = {message.id: message.row.key for message in new if not message.flagged_deleted}
+        old = await self._baseline.among(connection, list(keys.values())) if keys else set()
+        came = [message for message in new if message.id in keys and keys[message.id] not in old]
+        doubtful = {message.file_path for message in came if message.created_epoch < now - self._max_age}
+        if doubtful:
+            doubtful -= await heard.among(connection, [readable(file_path) for file_path in doubtful])
+            doubtful -= await asyncio.to_thread(self._fresh, doubtful)
+        return [message for message in came if message.created_epoch >= now - self._max_age or message.file_path not in doubtful]
+
+    def _fresh(self, file_paths: Iterable[str]) -> set[str]:
+        """Those of the recordings that were written to within ``max_age``, by the clocks of this host and of its disk."""
+        since = time.time() - self._max_age
+        fresh = set()
+        for file_path in file_paths:
+            try:
+                if self._paths.local(file_path).stat().st_mtime >= since:
+                    fresh.add(file_path)
+            except (NotFound, OSError):
+                continue
+        return fresh

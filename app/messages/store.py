@@ -69,6 +69,8 @@ SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch > $1::bigint
 ORDER BY r.created_epoch FETCH FIRST ($2::bigint) ROWS WITH TIES
 """  # noqa: S608
 UNDATED = f"SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch IS NULL"  # noqa: S608
+# By the service's own index on file_path (indexes.py).
+OF_FILES = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE file_path = ANY($1::text[])"  # noqa: S608
 CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 
 BEFORE_ALL = -(2**62)  # an epoch before every row's
@@ -84,7 +86,8 @@ class RowRemoval:
 
 
 @contextmanager
-def _table() -> Iterator[None]:
+def reading_table() -> Iterator[None]:
+    """Say what a missing or closed voicemail_msgs means. Raises ``Unavailable``."""
     try:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
@@ -94,6 +97,7 @@ def _table() -> Iterator[None]:
 
 
 def _rows(records: Iterable[Any]) -> list[MessageRow]:
+    """Rows from records of ``_COLUMNS``."""
     return [MessageRow._make(record) for record in records]
 
 
@@ -101,7 +105,7 @@ async def page(
     connection: Connection, domain: str, extension: str | None, *, limit: int, offset: int
 ) -> tuple[list[MessageRow], int]:
     """Rows of a domain, or of one mailbox in it, newest first and without those flagged deleted; and how many there are."""
-    with _table():
+    with reading_table():
         if extension is None:
             records = await connection.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
         else:
@@ -125,20 +129,20 @@ async def newest(connection: Connection, domain: str, extension: str) -> Message
 
 async def with_uuids(connection: Connection, uuids: Sequence[str]) -> list[MessageRow]:
     """Every row with one of these uuids, in all mailboxes, those flagged deleted too."""
-    with _table():
+    with reading_table():
         return _rows(await connection.fetch(SAME_UUID, uuids))
 
 
 async def with_key(connection: Connection, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
     """The row with this key, flagged deleted or not; ``uuid`` and ``username`` are what it is looked up by."""
-    with _table():
+    with reading_table():
         records = await (connection.fetch(SAME_UUID, [uuid]) if uuid else connection.fetch(WITHOUT_UUID, username))
     return next((row for row in _rows(records) if row.key == key), None)
 
 
 async def names_file(connection: Connection, file_path: str) -> bool:
     """Whether any row names this recording."""
-    with _table():
+    with reading_table():
         return bool(await connection.fetchval(NAMES_FILE, file_path))
 
 
@@ -147,20 +151,26 @@ async def remove(connection: Connection, row: MessageRow, *, only_unheard: bool)
 
     The very same row twice is one message. ``only_unheard``: not if somebody listened to it or saved it, in whichever of the two.
     """
-    with _table():
+    with reading_table():
         removed, listed, heard, shares_file = await connection.fetchrow(REMOVE_ROW, *row[:4], only_unheard)
     return RowRemoval(gone=removed > 0 and removed == listed, heard=heard, shares_file=shares_file)
 
 
+async def with_files(connection: Connection, file_paths: Sequence[str]) -> list[MessageRow]:
+    """Every row that names one of these recordings, whatever its date."""
+    with reading_table():
+        return _rows(await connection.fetch(OF_FILES, file_paths))
+
+
 async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
     """The next rows created after ``created_epoch``, oldest first: ``limit`` of them and all of the last one's second."""
-    with _table():
+    with reading_table():
         return _rows(await connection.fetch(SLICE, created_epoch, limit))
 
 
 async def undated(connection: Connection) -> list[MessageRow]:
     """The rows whose created_epoch is NULL."""
-    with _table():
+    with reading_table():
         return _rows(await connection.fetch(UNDATED))
 
 

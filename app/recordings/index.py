@@ -69,15 +69,18 @@ class RecordingIndex:
         )  # fmt: skip
         return count
 
-    async def look(self, paths: Iterable[str]) -> None:
-        """Look at these files or folders, relative to the recordings folder, where something changed."""
+    async def look(self, paths: Iterable[str]) -> list[FoundFile]:
+        """Look at these files or folders, relative to the recordings folder, where something changed; the files found."""
         skipped = self._skipping(ScanCount())
+        all_found: list[FoundFile] = []
         for some in _slices(iter(paths), _SLICE):
             found, gone = await asyncio.to_thread(files.look_all, self._paths.root, some, skipped)
             for part in _slices(iter(found), _SLICE):
                 await self._take(part)
             if gone:
                 await self._forget(gone)
+            all_found += found
+        return all_found
 
     async def look_again(self) -> None:
         """Look again at the files that were left alone long enough."""

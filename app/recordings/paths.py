@@ -29,6 +29,10 @@ class RecordingPaths:
             return None
         return "/".join(parts[depth:])
 
+    def on_switch(self, relative: str) -> str:
+        """The switch's name for a recording that the index names ``relative``; the way back is ``relative``."""
+        return "/".join(("", *self._switch_parts[1:], relative))
+
     def local(self, file_path: str) -> Path:
         """Where this process finds the recording, every symbolic link followed; the file need not exist.
 

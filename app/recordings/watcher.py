@@ -2,16 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
 
 import asyncpg
 import structlog
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from app.database.pool import UNAVAILABLE
 from app.recordings.files import RecordingsFolderGone, folder_identity
 from app.recordings.index import RecordingIndex
+from app.recordings.model import is_message_name
 from app.recordings.paths import RecordingPaths
 
 log = structlog.get_logger(__name__)
@@ -25,13 +26,16 @@ class _Replaced(Exception):
 
 
 class RecordingWatcher:
-    """Runs for as long as one process leads. ``hint`` is called for every change, and must not block."""
+    """Runs for as long as one process leads.
+
+    ``hint`` is given the messages' files that changed, named below the recordings folder, after every change; it must not block.
+    """
 
     def __init__(
         self,
         index: RecordingIndex,
         paths: RecordingPaths,
-        hint: Callable[[], None],
+        hint: Callable[[Collection[str]], None],
         *,
         rescan: float = RESCAN,
         unwatched: float = 60.0,
@@ -82,9 +86,10 @@ class RecordingWatcher:
     async def _listen(self, root: Path) -> None:
         try:
             async for changes in awatch(root, watch_filter=None, debounce=100, step=50, ignore_permission_denied=True):
-                self._changed |= {os.path.relpath(path, root) for _, path in changes}
+                there = {os.path.relpath(path, root) for change, path in changes if change is not Change.deleted}
+                self._changed |= there | {os.path.relpath(path, root) for _, path in changes}
                 self._wake.set()
-                self._hint()
+                self._hint([path for path in there if is_message_name(PurePosixPath(path).name)])
         except (OSError, RuntimeError) as error:  # as when the kernel allows no more watches
             self._blind = True
             self._say("recordings_watch_failed", error, scanning_every=self._unwatched)
@@ -114,7 +119,10 @@ class RecordingWatcher:
             return
         self._wake.clear()
         changed, self._changed = self._changed, set()
-        await self._index.look(changed)
+        found = await self._index.look(changed)
+        # A folder that is new may have been filled before its watch was in place.
+        if inside := [file.path for file in found if file.path not in changed]:
+            self._hint(inside)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -72,14 +72,18 @@ class Mailboxes:
         """Announce a recording and write its row, in this order; whether the row was written."""
         self._announce(message)
         clean = replace(message, caller_name=_text(message.caller_name), caller_number=_text(message.caller_number))
+        stored = True
         try:
             await self.tables.insert(clean)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            # As mod_voicemail: it does not look at what became of its INSERT.
+            # As mod_voicemail: it does not look at what became of its INSERT, and goes on.
             log.warning("stand_in_row_lost", extension=message.username, uuid=message.uuid, error=type(error).__name__)
-            return False
-        await self.light(message.username, message.domain, "NEW")
-        return True
+            stored = False
+        try:
+            await self.light(message.username, message.domain, "NEW")
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.warning("stand_in_lamp_lost", extension=message.username, error=type(error).__name__)
+        return stored
 
     def message(self, extension: str, uuid: str, path: Path, caller: Caller, *, seconds: int) -> NewMessage:
         """A message of now for a mailbox."""
@@ -142,8 +146,10 @@ def audio_seconds(data: bytes) -> int:
 
 
 def _text(value: str) -> str:
-    """What of a text reaches the database: C ends it at its first NUL, and SIP brings bytes that are no UTF-8."""
-    return value.partition("\0")[0].encode("utf-8", "replace").decode()
+    """What of a text reaches the database: C ends it at its first NUL. Bytes that are no UTF-8, and more than 255 characters,
+    reach it too, and make the INSERT fail.
+    """
+    return value.partition("\0")[0]
 
 
 def _copy(source: Path, target: Path) -> bytes:

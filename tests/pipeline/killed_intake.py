@@ -36,7 +36,7 @@ async def announce(connection: Connection, messages: Sequence[Message]) -> None:
 def intake(pool: Pool) -> Intake:
     """The intake of a process that starts."""
     paths = RecordingPaths(Path("/nonexistent"), ROOT)
-    return Intake(pool, pool, Recorder(pool, pool, paths, announce, max_age=86400), RecordingIndex(pool, paths))
+    return Intake(pool, pool, Recorder(pool, pool, paths, announce, max_age=86400), RecordingIndex(pool, paths), paths)
 
 
 def die_before(number: int) -> None:
@@ -61,10 +61,11 @@ async def prepare(dsn: str, when: str) -> list[str]:
     """Old messages, of which two share a uuid; ``later`` new ones too. Returns what is news."""
     pool = await open_pool(dsn, application_name="test")
     await pool.execute(
-        "DELETE FROM voicemail_msgs; DELETE FROM announced; DELETE FROM voicemail.message; DELETE FROM voicemail.installation"
+        "DELETE FROM voicemail_msgs; DELETE FROM announced; DELETE FROM voicemail.message; DELETE FROM voicemail.installation; "
+        "DELETE FROM voicemail.baseline"
     )
     now, shared = int(time.time()), str(uuid4())
-    await insert_all(pool, [switch_row(created_epoch=now - 100 - number, uuid=shared) for number in range(3)])
+    await insert_all(pool, [switch_row(created_epoch=now - 100 + 5000 * number, uuid=shared) for number in range(3)])
     news: list[str] = []
     if when == "later":
         await intake(pool).step()
@@ -82,11 +83,22 @@ async def doomed(dsn: str, number: int) -> None:
     await intake(pool).step()
 
 
+async def arrive(dsn: str) -> list[str]:
+    """A row dated back, left while no process runs: it is news once the first start has noted its snapshot."""
+    pool = await open_pool(dsn, application_name="test")
+    row = switch_row(created_epoch=int(time.time()) - 3 * 3600)
+    await insert_all(pool, [row])
+    began = await pool.fetchval("SELECT EXISTS (SELECT FROM voicemail.installation)")
+    await pool.close()
+    return [row["file_path"]] if began else []
+
+
 async def go_on(dsn: str) -> dict[str, Any]:
     """Two more looks by the next process, and what was announced and recorded then."""
     pool = await open_pool(dsn, application_name="test")
     following = intake(pool)
     await following.step()
+    following.wake(full=True)
     await following.step()
     announced = [record[0] for record in await pool.fetch("SELECT file_path FROM announced")]
     ids = [str(record[0]) for record in await pool.fetch("SELECT id FROM voicemail.message")]
@@ -103,6 +115,7 @@ def main(dsn: str, when: str) -> None:
             asyncio.run(doomed(dsn, number))
             os._exit(0)
         killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        news += asyncio.run(arrive(dsn))
         print(json.dumps({"statement": number, "killed": killed, "news": news, **asyncio.run(go_on(dsn))}), flush=True)
         if not killed:
             return

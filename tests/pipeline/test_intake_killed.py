@@ -11,7 +11,7 @@ import pytest
 from app.database.pool import Pool
 
 
-@pytest.mark.parametrize(("when", "messages"), [("first", 3), ("later", 6)])
+@pytest.mark.parametrize(("when", "messages"), [("first", 4), ("later", 7)])
 async def test_killed_before_any_statement_the_next_one_does_the_rest(
     database: str, pool: Pool, when: str, messages: int
 ) -> None:

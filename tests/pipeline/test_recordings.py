@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Folder:
         self.root = root
         self.pool = pool
         self.hints = 0
+        self.hinted: set[str] = set()
         self.paths = RecordingPaths(root, SWITCH)
         self.index = RecordingIndex(pool, self.paths, settle=SETTLE)
         root.mkdir()
@@ -51,8 +52,9 @@ class Folder:
             path.rpartition("/")[2]: size for path, size in await self.pool.fetch("SELECT path, size FROM voicemail.recording")
         }
 
-    def hint(self) -> None:
+    def hint(self, paths: Collection[str]) -> None:
         self.hints += 1
+        self.hinted |= set(paths)
 
     @asynccontextmanager
     async def watched(self, **settings: float) -> AsyncIterator[RecordingWatcher]:
@@ -225,6 +227,17 @@ async def test_a_link_that_leads_out_of_the_folder_is_not_read(folder: Folder, t
     await folder.index.scan()
 
     assert await has(folder, "msg_1.wav")
+
+
+async def test_changes_are_hinted_by_the_messages_paths_also_in_a_folder_that_is_new(folder: Folder) -> None:
+    async with folder.watched():
+        folder.leave("greeting_1.wav")
+        folder.leave("msg_1.wav", age=0)
+        new = folder.root / "default/lab.local/102"
+        new.mkdir()
+        (new / "msg_2.wav").write_bytes(REAL.read_bytes())
+
+        await until(lambda: _true(folder.hinted == {f"{BOX}/msg_1.wav", "default/lab.local/102/msg_2.wav"}), 10.0)
 
 
 async def test_a_removed_file_leaves_the_index_at_the_next_scan(folder: Folder) -> None:

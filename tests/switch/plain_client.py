@@ -113,7 +113,7 @@ class PlainClient:
 
     async def command(self, text: str, limit: float = LIMIT) -> Frame:
         """Send one command and wait for its reply."""
-        await self.send(f"{text}\n\n".encode())
+        await self.send(f"{text}\n\n".encode("utf-8", "surrogateescape"))
         return await self.reply(limit)
 
     async def api(self, text: str, limit: float = LIMIT) -> str:

@@ -1,0 +1,88 @@
+"""SQL over ``voicemail.heard_message``: the ``leave-message`` events whose rows are still to be seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.database.pool import Connection
+from app.messages.lost import LeftMessage
+
+PUT = """
+INSERT INTO voicemail.heard_message (
+    file_path, domain, username, uuid, caller_name, caller_number, created_epoch, duration, read_flags, due_at
+)
+SELECT m.*, now() + make_interval(secs => $10) FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::integer[], $9::text[]
+) AS m
+ON CONFLICT (file_path) DO NOTHING
+"""
+AMONG = "SELECT file_path FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"
+_COLUMNS = "file_path, domain, username, uuid, caller_name, caller_number, created_epoch, duration, read_flags"
+_STATE = """extract(epoch FROM now() - heard_at)::float8 AS age,
+    extract(epoch FROM now() - inserting_at)::float8 AS inserting_for, lamp_lit"""
+DUE = f"SELECT {_COLUMNS}, {_STATE} FROM voicemail.heard_message WHERE due_at <= now() ORDER BY due_at LIMIT $1"  # noqa: S608
+OF_FILES = f"SELECT {_COLUMNS}, {_STATE} FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"  # noqa: S608
+CAME = "SELECT DISTINCT recording FROM voicemail.message WHERE recording = ANY($1::text[])"
+FORGET = "DELETE FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"
+POSTPONE = "UPDATE voicemail.heard_message SET due_at = now() + make_interval(secs => $2) WHERE file_path = ANY($1::text[])"
+INSERTING = "UPDATE voicemail.heard_message SET inserting_at = coalesce(inserting_at, now()) WHERE file_path = $1"
+LIT = "UPDATE voicemail.heard_message SET lamp_lit = true WHERE file_path = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message that was heard of, and how far this service is with it."""
+
+    left: LeftMessage
+    age: float  # seconds since it was heard of
+    inserting_for: float | None  # seconds since this service began to insert its row; None: it did not
+    lamp_lit: bool
+
+
+async def put(connection: Connection, left: Sequence[LeftMessage], *, due_in: float) -> None:
+    """Remember messages, to look for their rows in so many seconds; one that is remembered stays as it is."""
+    await connection.execute(PUT, *([getattr(one, name) for one in left] for name in LeftMessage.__slots__), due_in)
+
+
+async def among(connection: Connection, file_paths: Sequence[str]) -> set[str]:
+    """Those of the recordings that were heard of lately."""
+    return {record[0] for record in await connection.fetch(AMONG, file_paths)}
+
+
+async def due(connection: Connection, limit: int) -> list[Heard]:
+    """The messages to look at now."""
+    return [_heard(record) for record in await connection.fetch(DUE, limit)]
+
+
+async def of_files(connection: Connection, file_paths: Sequence[str]) -> list[Heard]:
+    """What is remembered of these recordings."""
+    return [_heard(record) for record in await connection.fetch(OF_FILES, file_paths)]
+
+
+def _heard(record: Sequence[object]) -> Heard:
+    *left, age, inserting_for, lamp_lit = record
+    return Heard(LeftMessage(*left), age, inserting_for, lamp_lit)  # type: ignore[arg-type]
+
+
+async def came(connection: Connection, recordings: Sequence[str]) -> set[str]:
+    """Those of the recordings, named below their folder, whose rows were ever seen."""
+    return {record[0] for record in await connection.fetch(CAME, recordings)}
+
+
+async def forget(connection: Connection, file_paths: Sequence[str]) -> None:
+    """These need no more looking after."""
+    await connection.execute(FORGET, file_paths)
+
+
+async def postpone(connection: Connection, file_paths: Sequence[str], seconds: float) -> None:
+    """Look at these again later."""
+    await connection.execute(POSTPONE, file_paths, seconds)
+
+
+async def inserting(connection: Connection, file_path: str) -> None:
+    """Note, before it is done, that this service inserts the row."""
+    await connection.execute(INSERTING, file_path)
+
+
+async def lit(connection: Connection, file_path: str) -> None:
+    """Note that the phones were told."""
+    await connection.execute(LIT, file_path)
