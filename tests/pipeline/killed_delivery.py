@@ -101,6 +101,7 @@ class Site:
         return {
             "state": found.state,
             "recording": found.recording_state,
+            "removal": await desk.pool.fetchval("SELECT state FROM voicemail.removal WHERE message_id = $1", found.message_id),
             "file": path.exists(),
             "rows": await desk.pool.fetchval("SELECT count(*) FROM voicemail_msgs WHERE file_path = $1", str(path)),
             "others": await desk.pool.fetchval("SELECT count(*) FROM voicemail_msgs WHERE username = '102'"),
