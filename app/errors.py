@@ -40,11 +40,15 @@ class FieldError:
     message: str
 
 
-class Invalid(VoicemailError):
-    """Some fields are wrong."""
+MOST_ERRORS = 100  # a client mends its request after far fewer
 
-    def __init__(self, errors: Sequence[FieldError]) -> None:
-        self.errors = tuple(errors)
+
+class Invalid(VoicemailError):
+    """Some fields are wrong. At most ``MOST_ERRORS`` are kept; ``more`` says how many others there are."""
+
+    def __init__(self, errors: Sequence[FieldError], *, more: int = 0) -> None:
+        self.errors = tuple(errors[:MOST_ERRORS])
+        self.more = more + len(errors) - len(self.errors)
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
 
     @classmethod

@@ -14,10 +14,10 @@ from app.config import PREFIX, Settings
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
-from app.errors import SettingsError, SwitchUnavailable, Unavailable, places_of
+from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.ground import Ground, end, make_data_dir, open_database, open_ground, when_database_answers, why
 from app.http.application import build
-from app.http.health import Check, HealthRoutes, Readiness
+from app.http.health import Check, Degraded, HealthRoutes, OneAtATime, Readiness
 from app.http.tokens import Authenticator, TokenStore
 from app.mailboxes.phone import PhonePins
 from app.mailboxes.pins import PinCipher, load_or_create_key
@@ -54,6 +54,8 @@ log = structlog.get_logger(__name__)
 
 _MAILS_AT_ONCE, _DELETIONS_AT_ONCE = 10, 5
 _RESTART = 1.0  # seconds
+# Our own tables are read, not only the server asked. After a failover the pool may have reached a standby.
+_READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on', EXISTS (SELECT FROM voicemail.mailbox)"
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
 Run = Callable[[], Awaitable[None]]
@@ -137,15 +139,22 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 def _basics(ground: Ground) -> _Parts:
     """What belongs to no capability."""
 
+    tables = VoicemailTables(ground.switch_pool)
+
     async def database() -> str:
-        await ground.pool.fetchval("SELECT 1")
+        if await ground.pool.fetchval(_READ_ONLY):
+            raise Degraded("answers, but takes no changes: it is read-only")
         return "answers"
 
     async def switch_tables() -> str:
-        missing = await VoicemailTables(ground.switch_pool).missing()
-        if missing:
-            raise Unavailable("the switch has not created " + " and ".join(sorted(missing)) + " yet, or they lack columns")
-        return "there"
+        await tables.check("voicemail_msgs")
+        try:
+            await tables.check("voicemail_prefs")
+        except DatabaseUnavailable:
+            raise
+        except Unavailable as error:
+            raise Degraded(f"messages can be read, PINs set by phone are not seen: {error.detail}") from error
+        return "can be read"
 
     async def switch() -> str:
         if not ground.switch.connected:
@@ -188,7 +197,7 @@ async def _mailboxes(ground: Ground) -> _Parts:
         await directory.ready()
         return "writable"
 
-    return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
+    return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": OneAtATime(writable)})
 
 
 def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
@@ -216,7 +225,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
     return _Parts(
         routes=(MessageRoutes(messages, Rendering(settings.zone), UnchangedPages(snapshots), settings.public_url),),
         leading=(intake.run, watcher.run, Indexes(ground.switch_pool).run),
-        checks={"recordings": folder},
+        checks={"recordings": OneAtATime(folder)},
     )
 
 

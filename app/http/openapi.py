@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from app.http.routing import Endpoint
@@ -28,6 +28,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] = []
+    more_errors: Annotated[int, Field(default=0, description="how many fields are wrong beside those in errors")]
 
 
 def describe(endpoints: Sequence[Endpoint], *, title: str, version: str) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
         good["content"] = {"application/json": {"schema": references[(endpoint.result, "serialization")]}}
     responses: dict[str, Any] = {str(mark.status): good}
     if mark.path == "/readyz":
-        responses["503"] = {**good, "description": "something is away"}
+        responses["503"] = {**good, "description": "the database or the switch's tables cannot be used"}
     if mark.streams:
         responses["206"] = {**good, "description": "a part of it, as Range asked"}
     for status, description in _problems(endpoint):

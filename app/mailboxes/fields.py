@@ -36,9 +36,10 @@ def mail_to(text: str) -> str:
     """No address, one, or several separated by commas, each once and without the spaces around it."""
     if not text.strip(" "):
         return ""
-    pieces = [piece.strip(" ") for piece in text.split(",")]
-    if len(pieces) > MOST_ADDRESSES:
+    # Counted first: to split a megabyte of commas is slow.
+    if text.count(",") >= MOST_ADDRESSES:
         raise ValueError(f"must not hold more than {MOST_ADDRESSES} addresses")
+    pieces = [piece.strip(" ") for piece in text.split(",")]
     for number, piece in enumerate(pieces, 1):
         if problem := _address_problem(piece):
             which = f"address {number} ({piece[:100]!a})" if len(pieces) > 1 else "the address"

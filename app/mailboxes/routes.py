@@ -1,6 +1,6 @@
 """The HTTP side of mailboxes: its first seven keys and their order are called by clients already and do not change."""
 
-from typing import Annotated, Any, Literal, TypedDict, cast
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, cast
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -98,6 +98,7 @@ class MailboxChangeIn(BaseModel):
     What was read with GET may be sent back: ``id`` and ``extension`` must then be the mailbox's own, ``directory`` is ignored.
     """
 
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=_without_defaults)
 
     password: Pin
@@ -108,7 +109,7 @@ class MailboxChangeIn(BaseModel):
     time_zone: Zone = None
     id: Annotated[UUID, Field(default=None, description="the mailbox's own")]
     extension: Annotated[str, Field(default=None, description="the mailbox's own")]
-    directory: Annotated[dict[str, Any], Field(default=None, description="ignored")]
+    directory: Annotated[Any, Field(default=None, description="ignored")]
 
 
 class Done(BaseModel):
