@@ -3,6 +3,7 @@
 VoicemailError
 ├── NotFound
 ├── Conflict
+├── PreconditionFailed      it is not as the caller saw it last
 ├── Invalid                 one or more fields, each named
 ├── Unauthorized
 ├── Unavailable             something outside is away; the same call may work later
@@ -30,6 +31,10 @@ class NotFound(VoicemailError):
 
 class Conflict(VoicemailError):
     """It exists already."""
+
+
+class PreconditionFailed(VoicemailError):
+    """It was changed since it was read; read it again."""
 
 
 @dataclass(frozen=True, slots=True)

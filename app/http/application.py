@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from app.http.docs import add_docs
 from app.http.openapi import describe
-from app.http.parsing import BodyReader, read_query
+from app.http.parsing import BodyReader, NoQuery, read_query
 from app.http.problems import problem_of
 from app.http.routing import Answer, Call, Endpoint, endpoints
 from app.http.tokens import Authenticator, Grant
@@ -39,6 +39,8 @@ def build(routes: Sequence[object], authenticator: Authenticator, *, title: str,
         handler = _handler(endpoint, bodies)
         for method in ("GET", "HEAD") if endpoint.mark.method == "GET" else (endpoint.mark.method,):
             application.router.add_route(method, endpoint.mark.path, handler)
+    for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
+        application.router.add_route("*", f"{path}/", _without_slash)
     add_docs(application, orjson.dumps(describe(found, title=title, version=version)))
     return application
 
@@ -50,11 +52,19 @@ def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
         arguments: dict[str, Any] = {}
         if query is not None:
             arguments["query"] = read_query(request, query)
+        elif endpoint.guarded:
+            read_query(request, NoQuery)
         if body is not None:
             arguments["body"] = await bodies.read(request, body)
         return _response(await bound(Call(request, request.get(_GRANT, _NOBODY)), **arguments), status)
 
     return handle
+
+
+async def _without_slash(request: web.Request) -> web.StreamResponse:
+    """308 to the same path without the slash at its end. The path is one of a route's, so it cannot lead to another host."""
+    path, query = request.rel_url.raw_path.rstrip("/"), request.rel_url.raw_query_string
+    return web.Response(status=308, headers={"Location": f"{path}?{query}" if query else path})
 
 
 def _response(result: Any, status: int) -> web.StreamResponse:

@@ -24,6 +24,7 @@ _PAUSE = 4.0  # times what it took: everybody else has four fifths of the time
 # Lists and objects cost the most: a MiB of "[[[…]]]," takes 400 ms, and no field takes as many.
 _MANY_CONTAINERS, _MOST_CONTAINERS = 100, 10_000
 _MOST_ITEMS = 100_000  # a body of 90,000 unknown keys is still answered with their names
+_CACHE_BUSTER = "_"  # which browsers' libraries add to a query
 _UNKNOWN = "is not a field of this request"
 _WORDS = {
     "missing": "is required",
@@ -63,22 +64,30 @@ class BodyReader:
                 await asyncio.sleep(_PAUSE * (time.thread_time() - began))
 
 
+class NoQuery(BaseModel):
+    """The query of a route that takes none."""
+
+
 def read_query(request: web.Request, model: type[M]) -> M:
-    """The query's parameters that the model knows; others are left alone. Raises ``Invalid``."""
+    """The query's parameters; an empty value is as if it were left out. Raises ``Invalid``, also for unknown ones but ``_``."""
     known = _names(model)
     values: dict[str, str] = {}
-    twice: list[FieldError] = []
+    wrong: list[FieldError] = []
     for name, value in request.query.items():
-        if name in known:
-            if name in values:
-                twice.append(FieldError(name, "must be given once"))
-            values[name] = value
-    if twice:
-        raise Invalid(twice)
+        if name in values:
+            wrong.append(FieldError(name, "must be given once"))
+        elif name in known:
+            if value:
+                values[name] = value
+        elif name != _CACHE_BUSTER:
+            wrong.append(FieldError(_field((name,)), "is not a parameter of this request"))
     try:
-        return model.model_validate(values)
+        result = model.model_validate(values)
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise Invalid([*_invalid(error).errors, *wrong]) from None
+    if wrong:
+        raise Invalid(wrong)
+    return result
 
 
 def _check_type(request: web.Request) -> None:
@@ -101,10 +110,12 @@ def _document(raw: bytes) -> dict[str, Any]:
 
 def _validated(document: dict[str, Any], raw: bytes, model: type[M]) -> M:
     """The model of a document; ``raw`` is the same, because pydantic is strict in its own way with JSON."""
-    known, ignored = _names(model), _ignored(model)
+    known, left_out = _names(model), _ignored(model)
     unknown = [name for name in document if name not in known] if model.model_config.get("extra") == "forbid" else []
-    if unknown or not ignored.isdisjoint(document):
-        wanted = {name: document[name] for name in known - ignored if name in document}
+    if not getattr(model, "NULL_IS_A_VALUE", False):
+        left_out |= {name for name in _optional(model) if name in document and document[name] is None}
+    if unknown or not left_out.isdisjoint(document):
+        wanted = {name: document[name] for name in known - left_out if name in document}
         try:
             raw = orjson.dumps(wanted)
         except orjson.JSONEncodeError:  # it reads 1024 levels, and writes 254
@@ -120,6 +131,11 @@ def _validated(document: dict[str, Any], raw: bytes, model: type[M]) -> M:
 
 def _names(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
+def _optional(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that may be left out, and for which null means the same."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items() if not field.is_required())
 
 
 def _ignored(model: type[BaseModel]) -> frozenset[str]:
