@@ -44,9 +44,9 @@ def _pin_or_same(text: str) -> str:
     return text and fields.pin(text)
 
 
-def _limits(**keywords: str | int | list[str]) -> JsonDict:
+def _limits(*, example: str, **keywords: str | int) -> JsonDict:
     """Schema keywords for what a validator checks in words of its own."""
-    return dict(keywords)
+    return {**keywords, "examples": [example]}
 
 
 _NAME = (
@@ -60,7 +60,7 @@ ExtensionField = Annotated[
     AfterValidator(_extension),
     Field(
         description="of 0-9 A-Z a-z * # . _ -, with at least one of 0-9 A-Z a-z * #; not message, not _all_, not like a UUID",
-        json_schema_extra=_limits(minLength=1, maxLength=64, pattern=_NAME, examples=["101"]),
+        json_schema_extra=_limits(minLength=1, maxLength=64, pattern=_NAME, example="101"),
     ),
 ]
 Pin = Annotated[
@@ -68,7 +68,7 @@ Pin = Annotated[
     AfterValidator(fields.pin),
     Field(
         description="the PIN: printable characters, no space at either end",
-        json_schema_extra=_limits(minLength=1, maxLength=fields.LONGEST_PIN, pattern=_PIN, examples=["abc123def"]),
+        json_schema_extra=_limits(minLength=1, maxLength=fields.LONGEST_PIN, pattern=_PIN, example="abc123def"),
     ),
 ]
 SamePin = Annotated[
@@ -76,7 +76,7 @@ SamePin = Annotated[
     AfterValidator(_pin_or_same),
     Field(
         description="the PIN as in a new mailbox; empty: it stays as it is",
-        json_schema_extra=_limits(maxLength=fields.LONGEST_PIN, pattern=_PIN, examples=["abc123def"]),
+        json_schema_extra=_limits(maxLength=fields.LONGEST_PIN, pattern=_PIN, example="abc123def"),
     ),
 ]
 MailTo = Annotated[
@@ -84,21 +84,21 @@ MailTo = Annotated[
     AfterValidator(fields.mail_to),
     Field(
         description="no address, one, or several with commas; a comma at the end is forgiven",
-        json_schema_extra=_limits(maxLength=fields.LONGEST_MAIL_TO, pattern="^[ -~]*$", examples=["tech@example.com"]),
+        json_schema_extra=_limits(maxLength=fields.LONGEST_MAIL_TO, pattern="^[ -~]*$", example="tech@example.com"),
     ),
 ]
 LocalAfterEmail = Annotated[bool, Field(description="keep the recording after the mail was accepted; true if left out at first")]
 Description = Annotated[
     str,
     AfterValidator(fields.description),
-    Field(json_schema_extra=_limits(maxLength=fields.LONGEST_DESCRIPTION, examples=["For Tech"])),
+    Field(json_schema_extra=_limits(maxLength=fields.LONGEST_DESCRIPTION, example="For Tech")),
 ]
 Zone = Annotated[
     str | None,
     AfterValidator(_zone),
     Field(
         description="a name of the time zone database; null: the service's time zone",
-        json_schema_extra=_limits(examples=["Asia/Ho_Chi_Minh"]),
+        json_schema_extra=_limits(example="Asia/Ho_Chi_Minh"),
     ),
 ]
 OwnId = Annotated[UUID, Field(default=None, description="the mailbox's own")]
