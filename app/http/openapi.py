@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 description of the routes, from the same models that check and render them."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -55,12 +56,20 @@ def describe(endpoints: Sequence[Endpoint], *, title: str, version: str) -> dict
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
         "servers": [{"url": "/", "description": "this service"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
+        "tags": [{"name": tag, "description": about} for tag, about in _tags(endpoints).items()],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
+    }
+
+
+def _tags(endpoints: Sequence[Endpoint]) -> dict[str, str]:
+    """Each class of routes and what its docstring says first."""
+    return {
+        endpoint.tag: (inspect.getdoc(getattr(endpoint.handler, "__self__", None)) or "").partition("\n")[0]
+        for endpoint in endpoints
     }
 
 
@@ -79,8 +88,7 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     }
     if mark.description:
         operation["description"] = mark.description
-    if endpoint.guarded:
-        operation["security"] = [{"token": []}]
+    operation["security"] = [{"token": []}] if endpoint.guarded else []
     if endpoint.body is not None:
         schema = references[(endpoint.body, "validation")]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -142,6 +150,8 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
         responses["503"] = {**good, "description": "the database or the switch's tables cannot be used"}
     if mark.streams:
         responses["206"] = {**good, "description": "a part of it, as Range asked"}
+    if not endpoint.guarded:
+        responses["400"] = {"description": "this is not HTTP that can be read"}
     for status, description in _problems(endpoint):
         schema = references[(Problem, "serialization")]
         responses[status] = {"description": description, "content": {"application/problem+json": {"schema": schema}}}
