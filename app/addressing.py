@@ -6,12 +6,17 @@ from typing import Self
 
 from app.errors import Invalid
 
-_EXTENSION = re.compile(r"[0-9A-Za-z*#._-]{1,64}")
+_EXTENSION = re.compile(r"(?=.*[0-9A-Za-z*#])[0-9A-Za-z*#._-]{1,64}")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_RESERVED = {"message", "_all_"}  # a path of the API, and a word of mod_voicemail
 _DOMAIN = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,251}[0-9A-Za-z])?")
 
 
 class Extension(str):
-    """A mailbox on the switch: 1 to 64 of ``[0-9A-Za-z*#._-]``; never ``message``, which is a path of the API."""
+    """A mailbox on the switch: 1 to 64 of ``[0-9A-Za-z*#._-]``, and not only of ``._-``.
+
+    Recordings lie in a folder of this name, so ``..`` would lose them. Neither ``message``, ``_all_`` nor anything like a UUID.
+    """
 
     __slots__ = ()
 
@@ -19,9 +24,11 @@ class Extension(str):
     def parse(cls, text: str, field: str = "extension") -> Self:
         """The extension in ``text``; raises ``Invalid`` naming ``field``."""
         if not _EXTENSION.fullmatch(text):
-            raise Invalid.field(field, "must be 1 to 64 characters of 0-9 A-Z a-z * # . _ -")
-        if text == "message":
-            raise Invalid.field(field, "must not be the word message")
+            raise Invalid.field(field, "must be 1 to 64 characters of 0-9 A-Z a-z * # . _ -, and not only of . _ -")
+        if text in _RESERVED:
+            raise Invalid.field(field, f"must not be the word {text}")
+        if _UUID.fullmatch(text):
+            raise Invalid.field(field, "must not look like a UUID, which is the id of a mailbox or a message")
         return cls(text)
 
 

@@ -3,6 +3,7 @@
 VoicemailError
 ├── NotFound
 ├── Conflict
+├── PreconditionFailed      it is not as the caller saw it last
 ├── Invalid                 one or more fields, each named
 ├── Unauthorized
 ├── Unavailable             something outside is away; the same call may work later
@@ -32,6 +33,10 @@ class Conflict(VoicemailError):
     """It exists already."""
 
 
+class PreconditionFailed(VoicemailError):
+    """It was changed since it was read; read it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One wrong field of a request or one wrong setting: its name and what to do about it, never its value."""
@@ -40,11 +45,15 @@ class FieldError:
     message: str
 
 
-class Invalid(VoicemailError):
-    """Some fields are wrong."""
+MOST_ERRORS = 100  # a client mends its request after far fewer
 
-    def __init__(self, errors: Sequence[FieldError]) -> None:
-        self.errors = tuple(errors)
+
+class Invalid(VoicemailError):
+    """Some fields are wrong. At most ``MOST_ERRORS`` are kept; ``more`` says how many others there are."""
+
+    def __init__(self, errors: Sequence[FieldError], *, more: int = 0) -> None:
+        self.errors = tuple(errors[:MOST_ERRORS])
+        self.more = more + len(errors) - len(self.errors)
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
 
     @classmethod

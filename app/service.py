@@ -1,6 +1,7 @@
 """The composition root: opens everything in order, hands it over by constructor, and closes it in reverse."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,26 +11,22 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.claims import Claims
-from app.database.migrations import migrate
-from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
 from app.database.sweep import Sweep
-from app.errors import SettingsError, SwitchUnavailable, Unavailable, places_of
-from app.ground import Ground, end, make_data_dir, open_database, open_ground, when_database_answers, why
+from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
+from app.ground import Ground, end, make_data_dir, open_ground, when_database_answers, why
 from app.http.application import build
-from app.http.health import Check, HealthRoutes, Readiness
+from app.http.health import Check, Degraded, HealthRoutes, OneAtATime, Readiness
 from app.http.tokens import Authenticator, TokenStore
-from app.mailboxes.adopt import Adoption
 from app.mailboxes.batches import DirectoryBatches
 from app.mailboxes.installation import made_id
 from app.mailboxes.phone import PhonePins
 from app.mailboxes.pins import PinCipher, load_or_create_key
 from app.mailboxes.publish import DirectoryPublisher
 from app.mailboxes.routes import MailboxRoutes
-from app.mailboxes.service import Mailboxes, check_key
+from app.mailboxes.service import Mailboxes
 from app.mailboxes.upkeep import DirectoryUpkeep
 from app.mailboxes.waiting import Outcomes
 from app.mailboxes.watch import DirectoryWatch
@@ -60,7 +57,7 @@ from app.recordings.remover import FileRemover
 from app.recordings.watcher import RecordingWatcher
 from app.switch.directory_files import FilesDirectory
 from app.switch.directory_marks import Owner
-from app.switch.esl import Event, EventSocket
+from app.switch.esl import Event
 from app.switch.mwi import MessageWaiting
 from app.switch.tables import VoicemailTables
 
@@ -68,7 +65,8 @@ log = structlog.get_logger(__name__)
 
 _REMOVALS_AT_ONCE = 5
 _RESTART = 1.0  # seconds
-_SWITCH_CONNECTS = 5.0  # seconds in which a switch that is there lets us in
+# Our own tables are read, not only the server asked. After a failover the pool may have reached a standby.
+_READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on', EXISTS (SELECT FROM voicemail.mailbox)"
 _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
 Run = Callable[[], Awaitable[None]]
@@ -106,67 +104,15 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(name, stop)
     try:
         async with open_service(settings):
+            # What is there now stays. Without this, each full garbage collection looks at all of it and holds the loop for 50 ms.
+            gc.collect()
+            gc.freeze()
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         if not asked.is_set():
             raise
     log.info("stopped")
     return 0
-
-
-async def migrate_database(settings: Settings) -> list[str]:
-    """Bring the schema up to date; the names of the migrations applied. Raises ``SchemaError`` or ``DatabaseUnavailable``."""
-    async with open_database(settings) as dsn:
-        return await migrate(dsn)
-
-
-@asynccontextmanager
-async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
-    """The API's tokens, also where no service runs. Raises as ``migrate_database`` does."""
-    async with open_database(settings) as dsn:
-        await migrate(dsn)
-        pool = await open_pool(dsn, size=1, application_name="token")
-        try:
-            yield TokenStore(pool)
-        finally:
-            await close_pool(pool)
-
-
-@asynccontextmanager
-async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
-    """The files of the directory folder that could be adopted. Raises as ``migrate_database`` does, and ``SettingsError``."""
-    make_data_dir(settings)
-    domain = Domain.parse(settings.domain)
-    async with open_database(settings) as dsn:
-        await migrate(dsn)
-        pool = await open_pool(dsn, size=2, application_name="adopt")
-        try:
-            cipher = PinCipher(load_or_create_key(settings.secret_key, settings.data_dir))
-            await check_key(pool, cipher)
-            async with pool.acquire() as connection:
-                owner = Owner(await made_id(connection), domain)
-            switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())  # never started
-            directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, owner)
-            yield Adoption(
-                pool=pool,
-                owner=owner,
-                cipher=cipher,
-                directory=directory,
-                style=settings.directory_format,
-            )
-        finally:
-            await close_pool(pool)
-
-
-@asynccontextmanager
-async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
-    """The recordings without a row, also where no service runs. Raises as ``migrate_database`` does."""
-    async with AsyncExitStack() as stack:
-        ground = await open_ground(settings, stack)
-        ground.switch.start()
-        await ground.switch.wait_connected(_SWITCH_CONNECTS)
-        rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, lambda _: None, profile=settings.profile)
-        yield Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
 
 
 @asynccontextmanager
@@ -189,15 +135,22 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 def _basics(ground: Ground) -> _Parts:
     """What belongs to no capability."""
 
+    tables = VoicemailTables(ground.switch_pool)
+
     async def database() -> str:
-        await ground.pool.fetchval("SELECT 1")
+        if await ground.pool.fetchval(_READ_ONLY):
+            raise Degraded("answers, but takes no changes: it is read-only")
         return "answers"
 
     async def switch_tables() -> str:
-        missing = await VoicemailTables(ground.switch_pool).missing()
-        if missing:
-            raise Unavailable("the switch has not created " + " and ".join(sorted(missing)) + " yet, or they lack columns")
-        return "there"
+        await tables.check("voicemail_msgs")
+        try:
+            await tables.check("voicemail_prefs")
+        except DatabaseUnavailable:
+            raise
+        except Unavailable as error:
+            raise Degraded(f"messages can be read, PINs set by phone are not seen: {error.detail}") from error
+        return "can be read"
 
     async def switch() -> str:
         if not ground.switch.connected:
@@ -257,7 +210,7 @@ async def _mailboxes(ground: Ground) -> _Parts:
         routes=(MailboxRoutes(mailboxes),),
         always=(batches.run,),
         leading=(upkeep.run, watch.run, phone.run),
-        checks={"directory": writable, "mailboxes": backlog},
+        checks={"directory": OneAtATime(writable), "mailboxes": backlog},
     )
 
 
@@ -324,7 +277,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
         routes=(MessageRoutes(messages, Rendering(settings.zone), UnchangedPages(snapshots), settings.public_url),),
         always=(hearing.run,),
         leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(ground.switch_pool).run),
-        checks={"recordings": folder},
+        checks={"recordings": OneAtATime(folder)},
     )
 
 

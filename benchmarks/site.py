@@ -85,7 +85,7 @@ class Site:
             while True:
                 try:
                     async with self.client.get("/readyz") as answer:
-                        if answer.status == 200:
+                        if (await answer.json())["status"] == "ok":
                             return time.monotonic() - began
                 except aiohttp.ClientError:
                     pass

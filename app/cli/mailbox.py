@@ -24,7 +24,7 @@ def adopt(
     yes: Annotated[bool, typer.Option("--yes", help="adopt them; without it they are only listed")] = False,
 ) -> int:
     """List the mailbox files that this database does not know, and with --yes take their mailboxes into it, PINs included."""
-    from app.service import open_adoption
+    from app.offline import open_adoption
 
     async def work() -> int:
         async with open_adoption(settings(context)) as adoption:

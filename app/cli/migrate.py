@@ -7,7 +7,7 @@ from app.cli.running import run, settings
 
 def migrate(context: typer.Context) -> int:
     """Bring the database's schema up to date."""
-    from app.service import migrate_database
+    from app.offline import migrate_database
 
     async def bring() -> int:
         applied = await migrate_database(settings(context))

@@ -27,7 +27,7 @@ def orphans(
     yes: Annotated[bool, typer.Option("--yes", help="deliver without asking")] = False,
 ) -> int:
     """List the recordings older than ten minutes that no row of the switch names."""
-    from app.service import open_orphans
+    from app.offline import open_orphans
 
     configured = settings(context)
     wanted = _address(deliver, configured.domain) if deliver is not None else None

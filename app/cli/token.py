@@ -19,7 +19,7 @@ def create(
     domain: Annotated[list[str] | None, typer.Option(help="give access to this domain only; repeat for more")] = None,
 ) -> int:
     """Make a token and print it, this once."""
-    from app.service import open_tokens
+    from app.offline import open_tokens
 
     async def work() -> int:
         domains = [Domain.parse(each) for each in domain] if domain else None
@@ -33,7 +33,7 @@ def create(
 @cli.command("list")
 def show(context: typer.Context) -> int:
     """List the tokens' names."""
-    from app.service import open_tokens
+    from app.offline import open_tokens
 
     async def work() -> int:
         async with open_tokens(settings(context)) as tokens:
@@ -47,7 +47,7 @@ def show(context: typer.Context) -> int:
 @cli.command()
 def revoke(context: typer.Context, name: Name) -> int:
     """Withdraw a token."""
-    from app.service import open_tokens
+    from app.offline import open_tokens
 
     async def work() -> int:
         async with open_tokens(settings(context)) as tokens:

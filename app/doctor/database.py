@@ -20,6 +20,11 @@ SELECT column_name FROM information_schema.columns
 WHERE table_schema = ANY (current_schemas(false)) AND table_name = $1
 """
 _MAY = "SELECT has_table_privilege($1, $2)"
+# An administrator may have made the schema for this role, and then it needs no right to create one.
+_MAY_MIGRATE = """
+SELECT CASE WHEN to_regnamespace('voicemail') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+ELSE has_schema_privilege('voicemail', 'CREATE') END
+"""
 _APPLIED = "SELECT name FROM voicemail.schema_migration"
 
 
@@ -57,7 +62,15 @@ async def _schema(connection: Connection) -> Finding:
     try:
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        applied = set()
+        return await _first_start(connection, len(known))
+    except asyncpg.InsufficientPrivilegeError:
+        role = await connection.fetchval("SELECT current_user")
+        return failed(
+            "schema",
+            f"{role} may not read the schema voicemail",
+            "the service does not start",
+            f'give it to this role: ALTER SCHEMA voicemail OWNER TO "{role}", and each of its tables',
+        )
     newer = sorted(applied - set(known))
     missing = [name for name in known if name not in applied]
     if newer:
@@ -70,6 +83,19 @@ async def _schema(connection: Connection) -> Finding:
             "voicemail migrate",
         )
     return ok("schema", f"version {known[-1].removesuffix('.sql')}")
+
+
+async def _first_start(connection: Connection, migrations: int) -> Finding:
+    """No schema yet: the first start makes it, if the role may."""
+    if await connection.fetchval(_MAY_MIGRATE):
+        return ok("schema", f"not there yet: the first start makes it ({migrations} migrations)")
+    role = await connection.fetchval("SELECT current_user")
+    return failed(
+        "schema",
+        f"not there yet, and {role} may not make it",
+        "the first start fails",
+        f'let an administrator run CREATE SCHEMA voicemail AUTHORIZATION "{role}"',
+    )
 
 
 async def check_switch_tables(dsn: str) -> list[Finding]:

@@ -1,6 +1,5 @@
 """Does a mailbox that the service writes arrive in the switch? A probe is written, reloaded, read back and removed."""
 
-import os
 import secrets
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import SwitchRefused, SwitchUnavailable, VoicemailError
 from app.mailboxes import batch_store
 from app.switch import commands
-from app.switch.directory import Directory, DirectoryUser
+from app.switch.directory import Directory, DirectoryRefused, DirectoryUser
 from app.switch.esl import EventSocket
 
 _APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE domain = $1 AND state = 'applied'"
@@ -21,7 +20,7 @@ _APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE domain = $1 AND
 
 async def check_directory(directory: Directory, switch: EventSocket, settings: Settings) -> list[Finding]:
     """The directory folder, the probe, and what parameters a user inherits from the switch's own configuration."""
-    folder = _folder(settings.directory_path)
+    folder = await _folder(directory, settings.directory_path)
     if folder.state is State.FAILED:
         return [folder, skipped("directory probe", "there is no folder to write it to")]
     if settings.directory_format == "fragments":
@@ -61,12 +60,15 @@ async def _remove(directory: Directory, address: MailboxAddress) -> list[Finding
     return [ok("directory probe removed", "the user is gone again")]
 
 
-def _folder(folder: Path) -> Finding:
+async def _folder(directory: Directory, folder: Path) -> Finding:
     name = "directory folder"
     if not folder.is_dir():
         return failed(name, f"{folder} is not a folder", "no mailbox can be written", "make it, or set VOICEMAIL_DIRECTORY_PATH")
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return failed(name, f"{folder} may not be written", "no mailbox can be written", "give it to the service's user")
+    try:
+        await directory.ready()
+    except DirectoryRefused as error:
+        remedy = "give it to the service's user, make space on its disk, or mount it writable"
+        return failed(name, error.detail, "no mailbox can be written", remedy)
     if folder.stat().st_mode & 0o007:
         return warning(
             name,
@@ -105,8 +107,11 @@ async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
             backlog = await batch_store.backlog(connection, settings.domain)
         finally:
             await connection.close()
-    except (*UNAVAILABLE, asyncpg.PostgresError):
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return [skipped(name, "the service has not used this database yet")]
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        why = type(error).__name__
+        return [failed(name, f"cannot be read: {why}", "mailboxes are not read either", "mend what the checks above say")]
     counts = f"{applied} applied, {backlog}"
     if backlog.failed:
         remedy = "mend what the detail says; the service tries again by itself"

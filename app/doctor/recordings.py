@@ -32,7 +32,8 @@ async def check_recordings(settings: Settings, switch_dsn: str | None) -> list[F
         finally:
             await connection.close()
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        return [folder, skipped("recordings path", f"the newest rows could not be read: {type(error).__name__}")]
+        why = f"the newest rows cannot be read: {type(error).__name__}"
+        return [folder, failed("recordings path", why, "no message can be read", "mend what the checks above say")]
     paths = RecordingPaths(root, settings.recordings_root_on_switch)
     return [folder, _mapping(paths, settings, [row["file_path"] for row in rows])]
 

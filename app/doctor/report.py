@@ -43,7 +43,7 @@ def warning(check: str, found: str, meaning: str, remedy: str) -> Finding:
 
 
 def skipped(check: str, why: str) -> Finding:
-    """The check needs something that an earlier one did not find."""
+    """The check cannot be made here or not yet. It is no failure: what it needs is a finding of its own if it is missing."""
     return Finding(check, State.SKIPPED, why)
 
 
@@ -61,14 +61,36 @@ class Report:
 
     @property
     def well(self) -> bool:
-        """Whether every check was made and none failed."""
-        return all(finding.state in (State.OK, State.WARNING) for finding in self.findings)
+        """Whether no check failed."""
+        return self.count(State.FAILED) == 0
+
+    def count(self, *states: State) -> int:
+        """How many checks ended in one of these states."""
+        return sum(finding.state in states for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many passed, of these with a warning, and how many were skipped or failed."""
+        return {
+            "passed": self.count(State.OK, State.WARNING),
+            "warnings": self.count(State.WARNING),
+            "skipped": self.count(State.SKIPPED),
+            "failed": self.count(State.FAILED),
+        }
+
+    def summary(self) -> str:
+        """The counts on a line, such as ``11 passed, 2 skipped, 0 failed``, and the verdict on the next."""
+        counts = self.counts
+        line = f"{counts['passed']} passed, {counts['skipped']} skipped, {counts['failed']} failed"
+        if counts["warnings"]:
+            line += f" ({counts['warnings']} passed with a warning)"
+        verdict = "all is well" if self.well else f"{counts['failed']} of {len(self.findings)} checks need attention"
+        return f"{line}\n{verdict}"
 
     def json(self) -> str:
-        """``{"ok": bool, "checks": [{check, state, found, meaning, remedy}]}``."""
-        return orjson.dumps(
-            {"ok": self.well, "checks": [asdict(finding) for finding in self.findings]}, option=orjson.OPT_INDENT_2
-        ).decode()
+        """``{"ok": bool, "counts": {passed, warnings, skipped, failed}, "checks": [{check, state, found, meaning, remedy}]}``."""
+        document = {"ok": self.well, "counts": self.counts, "checks": [asdict(finding) for finding in self.findings]}
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 
 def text(finding: Finding) -> str:

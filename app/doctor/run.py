@@ -10,7 +10,7 @@ from app.doctor.mail import check_mail
 from app.doctor.orphans import check_orphans
 from app.doctor.ownership import check_files
 from app.doctor.recordings import check_recordings
-from app.doctor.report import Finding, Report, State, failed, ok, skipped, text, warning
+from app.doctor.report import Finding, Report, failed, ok, skipped, text, warning
 from app.doctor.switch import check_profile, check_switch
 from app.errors import SettingsError, SwitchUnavailable
 from app.logs import configure_logging
@@ -22,7 +22,7 @@ Tell = Callable[[list[Finding]], bool]
 
 
 async def doctor(*, as_json: bool = False, mail_to: str | None = None, env_file: Path = Path(".env")) -> int:
-    """Check everything; prints each finding, or one JSON document. Returns 0 only when all is well."""
+    """Check everything; prints each finding, or one JSON document. Returns 0 only if no check failed."""
     configure_logging("error")
     report = Report()
 
@@ -43,8 +43,7 @@ async def doctor(*, as_json: bool = False, mail_to: str | None = None, env_file:
     if as_json:
         print(report.json())
     else:
-        bad = sum(finding.state in (State.FAILED, State.SKIPPED) for finding in report.findings)
-        print("\nall is well" if report.well else f"\n{bad} of {len(report.findings)} checks need attention", flush=True)
+        print(f"\n{report.summary()}", flush=True)
     return 0 if report.well else 1
 
 
@@ -73,13 +72,22 @@ def _settings(settings: Settings) -> list[Finding]:
     return found
 
 
+def _no_switch_database() -> Finding:
+    return failed(
+        "voicemail_msgs",
+        "neither VOICEMAIL_SWITCH_DATABASE_URL nor VOICEMAIL_DATABASE_URL is set",
+        "the service would look for the switch's messages in its own embedded database, where none ever are",
+        "set VOICEMAIL_DATABASE_URL to the database of the switch",
+    )
+
+
 async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
     own = settings.database_url.get_secret_value() if settings.database_url else None
     switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else own
     own_well = tell(await check_database(own)) if own else tell(check_embedded())
     tables_well = bool(switch_dsn) and tell(await check_switch_tables(switch_dsn or ""))
     if not switch_dsn:
-        tell([skipped("voicemail_msgs", "no database of the switch is set")])
+        tell([_no_switch_database()])
     switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
     switch.start()
     try:

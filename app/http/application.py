@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from app.http.docs import add_docs
 from app.http.openapi import describe
-from app.http.parsing import read_body, read_query
+from app.http.parsing import BodyReader, NoQuery, read_query
 from app.http.problems import problem_of
 from app.http.routing import Answer, Call, Endpoint, endpoints
 from app.http.tokens import Authenticator, Grant
@@ -32,28 +32,39 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build(routes: Sequence[object], authenticator: Authenticator, *, title: str, version: str) -> web.Application:
     """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them."""
     application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator)])
+    bodies = BodyReader()
     found = [endpoint for group in routes for endpoint in endpoints(group)]
     # Fixed paths first: /v1/voicemail/message is not an extension.
     for endpoint in sorted(found, key=lambda endpoint: "{" in endpoint.mark.path):
-        handler = _handler(endpoint)
+        handler = _handler(endpoint, bodies)
         for method in ("GET", "HEAD") if endpoint.mark.method == "GET" else (endpoint.mark.method,):
             application.router.add_route(method, endpoint.mark.path, handler)
+    for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
+        application.router.add_route("*", f"{path}/", _without_slash)
     add_docs(application, orjson.dumps(describe(found, title=title, version=version)))
     return application
 
 
-def _handler(endpoint: Endpoint) -> _Handler:
+def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
     bound, query, body, status = endpoint.handler, endpoint.query, endpoint.body, endpoint.mark.status
 
     async def handle(request: web.Request) -> web.StreamResponse:
         arguments: dict[str, Any] = {}
         if query is not None:
             arguments["query"] = read_query(request, query)
+        elif endpoint.guarded:
+            read_query(request, NoQuery)
         if body is not None:
-            arguments["body"] = await read_body(request, body)
+            arguments["body"] = await bodies.read(request, body)
         return _response(await bound(Call(request, request.get(_GRANT, _NOBODY)), **arguments), status)
 
     return handle
+
+
+async def _without_slash(request: web.Request) -> web.StreamResponse:
+    """308 to the same path without the slash at its end. The path is one of a route's, so it cannot lead to another host."""
+    path, query = request.rel_url.raw_path.rstrip("/"), request.rel_url.raw_query_string
+    return web.Response(status=308, headers={"Location": f"{path}?{query}" if query else path})
 
 
 def _response(result: Any, status: int) -> web.StreamResponse:

@@ -1,4 +1,7 @@
-"""``/healthz``: the process lives. ``/readyz``: what it needs is there, each by its name."""
+"""``/healthz``: the process lives. ``/readyz``: what it needs is there, each by its name.
+
+Only what makes the API useless is a 503: a load balancer must not drop a working API because a mail server is away.
+"""
 
 import asyncio
 import time
@@ -12,8 +15,17 @@ from app.http.routing import Answer, Call, get
 
 Check = Callable[[], Awaitable[str]]
 
+# Without one of these no call can be answered. Without the others calls are answered, and the rest is done later.
+VITAL = frozenset({"database", "voicemail_tables"})
+
+State = Literal["ok", "degraded", "failed"]
+
 _LIMIT = 2.0  # seconds for one check
 _KEEP = 1.0  # seconds for which an answer is given again, so that probes cost little
+
+
+class Degraded(VoicemailError):
+    """It works in part."""
 
 
 class Health(BaseModel):
@@ -23,22 +35,36 @@ class Health(BaseModel):
 
 
 class CheckState(BaseModel):
-    """What one check found."""
+    """What one check found: ``degraded`` works in part, ``failed`` does not work."""
 
-    state: Literal["ok", "failed"]
+    state: State
     detail: str
     milliseconds: float
 
 
 class ReadyState(BaseModel):
-    """All checks by name."""
+    """All checks by name; ``failed`` only if the API itself cannot work, ``degraded`` if anything else is not ``ok``."""
 
-    status: Literal["ok", "failed"]
+    status: State
     checks: dict[str, CheckState]
 
 
+class OneAtATime:
+    """A check that is never under way twice, so that a disk that hangs takes one thread and not one more each second."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._under_way: asyncio.Future[str] | None = None
+
+    async def __call__(self) -> str:
+        """What the check says. If the last one has not returned yet, wait for that one."""
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.ensure_future(self._check())
+        return await asyncio.shield(self._under_way)
+
+
 class Readiness:
-    """Runs the named checks together. A check returns what it found, or raises."""
+    """Runs the named checks together. A check returns what it found, or raises; ``Degraded`` if it works in part."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = dict(checks)
@@ -51,25 +77,32 @@ class Readiness:
             if self._last is None or time.monotonic() - self._last[0] > _KEEP:
                 found = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
                 checks = dict(zip(self._checks, found, strict=True))
-                well = all(check.state == "ok" for check in found)
-                self._last = (time.monotonic(), ReadyState(status="ok" if well else "failed", checks=checks))
+                self._last = (time.monotonic(), ReadyState(status=_overall(checks), checks=checks))
             return self._last[1]
 
     @staticmethod
     async def _run(check: Check) -> CheckState:
         began = time.monotonic()
-        state: Literal["ok", "failed"] = "failed"
+        state: State = "failed"
         try:
             detail = await asyncio.wait_for(check(), _LIMIT)
             state = "ok"
         except TimeoutError:
             detail = f"no answer within {_LIMIT:.0f} s"
+        except Degraded as error:
+            state, detail = "degraded", error.detail
         except VoicemailError as error:
             detail = error.detail
         except Exception as error:  # noqa: BLE001 - whatever it was, this is what is not ready
             # Not its text: a driver may quote its DSN.
             detail = getattr(error, "strerror", None) or type(error).__name__
         return CheckState(state=state, detail=detail, milliseconds=round((time.monotonic() - began) * 1000, 1))
+
+
+def _overall(checks: Mapping[str, CheckState]) -> State:
+    if any(check.state == "failed" for name, check in checks.items() if name in VITAL):
+        return "failed"
+    return "ok" if all(check.state == "ok" for check in checks.values()) else "degraded"
 
 
 class HealthRoutes:
@@ -79,12 +112,12 @@ class HealthRoutes:
         self._readiness = readiness
 
     @get("/healthz", summary="Whether the process lives")
-    async def health(self, call: Call) -> Health:  # noqa: ARG002
+    async def check_health(self, call: Call) -> Health:  # noqa: ARG002
         """Always ok: that it is answered is the answer."""
         return Health()
 
     @get("/readyz", summary="Whether database, switch, recordings folder and mail server are there")
-    async def ready(self, call: Call) -> Answer[ReadyState]:  # noqa: ARG002
-        """503 while anything is away."""
+    async def check_readiness(self, call: Call) -> Answer[ReadyState]:  # noqa: ARG002
+        """503 while the database or the switch's tables cannot be used; 200 and ``degraded`` while anything else is away."""
         state = await self._readiness.state()
-        return Answer(state, status=200 if state.status == "ok" else 503)
+        return Answer(state, status=503 if state.status == "failed" else 200)

@@ -1,13 +1,16 @@
 """The OpenAPI 3.1 description of the routes, from the same models that check and render them."""
 
+import inspect
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from app.http.conditions import is_conditional
 from app.http.routing import Endpoint
+from app.http.schemas import parameter_schema, request_schema
 
 _REF = "#/components/schemas/{model}"
 _VARIABLE = re.compile(r"\{(\w+)\}")
@@ -28,6 +31,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] = []
+    more_errors: Annotated[int, Field(default=0, description="how many fields are wrong beside those in errors")]
 
 
 def describe(endpoints: Sequence[Endpoint], *, title: str, version: str) -> dict[str, Any]:
@@ -39,18 +43,33 @@ def describe(endpoints: Sequence[Endpoint], *, title: str, version: str) -> dict
         if _is_model(endpoint.result):
             models.append((endpoint.result, "serialization"))
     references, definitions = models_json_schema(models, ref_template=_REF)
+    schemas = definitions.get("$defs", {})
+    for endpoint in endpoints:
+        if endpoint.body is not None:
+            name = references[(endpoint.body, "validation")]["$ref"].rpartition("/")[2]
+            schemas[name] = request_schema(schemas[name])
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         operation = _operation(endpoint, references)
         paths.setdefault(endpoint.mark.path, {})[endpoint.mark.method.lower()] = operation
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
+        "info": {"title": title, "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
+        "servers": [{"url": "/", "description": "this service"}],
+        "tags": [{"name": tag, "description": about} for tag, about in _tags(endpoints).items()],
         "paths": paths,
         "components": {
-            "schemas": definitions.get("$defs", {}),
+            "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
+    }
+
+
+def _tags(endpoints: Sequence[Endpoint]) -> dict[str, str]:
+    """Each class of routes and what its docstring says first."""
+    return {
+        endpoint.tag: (inspect.getdoc(getattr(endpoint.handler, "__self__", None)) or "").partition("\n")[0]
+        for endpoint in endpoints
     }
 
 
@@ -62,31 +81,60 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     mark = endpoint.mark
     operation: dict[str, Any] = {
         "summary": mark.summary,
-        "operationId": f"{endpoint.tag}_{endpoint.handler.__name__}",
+        "operationId": operation_id(endpoint),
         "tags": [endpoint.tag],
         "parameters": _parameters(endpoint),
         "responses": _responses(endpoint, references),
     }
     if mark.description:
         operation["description"] = mark.description
-    if endpoint.guarded:
-        operation["security"] = [{"token": []}]
+    operation["security"] = [{"token": []}] if endpoint.guarded else []
     if endpoint.body is not None:
         schema = references[(endpoint.body, "validation")]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
+_VERBS = {"show": "get", "remove": "delete"}
+
+
+def operation_id(endpoint: Endpoint) -> str:
+    """A verb and a noun: a handler that is named by a verb alone is about what its class is about."""
+    words = endpoint.handler.__name__.split("_")
+    if len(words) == 1:
+        noun = endpoint.tag
+        if words[0] == "list":
+            noun += "es" if noun.endswith("x") else "s"
+        words = [_VERBS.get(words[0], words[0]), noun]
+    return words[0] + "".join(word.capitalize() for word in words[1:])
+
+
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": "an id or an extension",
+            "schema": {"type": "string", "minLength": 1, "examples": ["101"]},
+        }
         for name in _VARIABLE.findall(endpoint.mark.path)
     ]
     if endpoint.query is not None:
         schema = TypeAdapter(endpoint.query).json_schema()
         for name, field in schema.get("properties", {}).items():
             required = name in schema.get("required", [])
-            found.append({"name": name, "in": "query", "required": required, "schema": field})
+            found.append({"name": name, "in": "query", "required": required, "schema": parameter_schema(field)})
+    if is_conditional(endpoint.handler):
+        about = "the ETag that was read; if the thing was changed since, nothing is done"
+        found.append(
+            {
+                "name": "If-Match",
+                "in": "header",
+                "description": about,
+                "schema": {"type": "string", "examples": ['"5d41402abc4b"']},
+            }
+        )
     return found
 
 
@@ -94,14 +142,16 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     mark = endpoint.mark
     good: dict[str, Any] = {"description": mark.summary}
     if mark.streams:
-        good["content"] = {mark.streams: {}}
+        good["content"] = {mark.streams: {"schema": {"type": "string", "format": "binary"}}}
     elif _is_model(endpoint.result):
         good["content"] = {"application/json": {"schema": references[(endpoint.result, "serialization")]}}
     responses: dict[str, Any] = {str(mark.status): good}
     if mark.path == "/readyz":
-        responses["503"] = {**good, "description": "something is away"}
+        responses["503"] = {**good, "description": "the database or the switch's tables cannot be used"}
     if mark.streams:
         responses["206"] = {**good, "description": "a part of it, as Range asked"}
+    if not endpoint.guarded:
+        responses["400"] = {"description": "this is not HTTP that can be read"}
     for status, description in _problems(endpoint):
         schema = references[(Problem, "serialization")]
         responses[status] = {"description": description, "content": {"application/problem+json": {"schema": schema}}}
@@ -118,6 +168,7 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
         found += [("400", "the body is not JSON"), ("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON")]
     if endpoint.mark.method == "POST":
         found.append(("409", "it exists already"))
-    if endpoint.body is not None or endpoint.query is not None:
-        found.append(("422", "some fields are wrong"))
+    if is_conditional(endpoint.handler):
+        found.append(("412", "it was changed since it was read, as If-Match says"))
+    found.append(("422", "some fields or parameters are wrong"))
     return [*sorted(found), ("503", "the database does not answer")]

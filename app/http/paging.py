@@ -23,9 +23,9 @@ class Paging(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    limit: Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=1000, description="how many at most")] = 10
+    limit: Annotated[int, Field(ge=1, le=1000, description="how many at most"), BeforeValidator(whole_number)] = 10
     offset: Annotated[
-        int, BeforeValidator(whole_number), Field(ge=0, le=2**31 - 1, description="how many to leave out first")
+        int, Field(ge=0, le=2**31 - 1, description="how many to leave out first"), BeforeValidator(whole_number)
     ] = 0
 
 

@@ -13,6 +13,7 @@ from app.errors import (
     FieldError,
     Invalid,
     NotFound,
+    PreconditionFailed,
     SwitchRefused,
     Unauthorized,
     Unavailable,
@@ -38,6 +39,7 @@ _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
     (Invalid, 422),
     (NotFound, 404),
     (Conflict, 409),
+    (PreconditionFailed, 412),
     (BadRequest, 400),
     (UnsupportedMediaType, 415),
     (Unavailable, 503),
@@ -46,9 +48,9 @@ _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
 
 
 def problem(
-    status: int, detail: str, *, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None
+    status: int, detail: str, *, errors: Sequence[FieldError] = (), more: int = 0, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A problem document."""
+    """A problem document; ``more`` says how many wrong fields there are beside ``errors``."""
     document: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -57,6 +59,8 @@ def problem(
     }
     if errors:
         document["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+    if more:
+        document["more_errors"] = more
     return web.Response(status=status, body=orjson.dumps(document, default=_readable), headers=headers, content_type=CONTENT_TYPE)
 
 
@@ -75,9 +79,9 @@ def problem_of(error: Exception) -> web.Response:
         return problem(401, error.detail, headers={"WWW-Authenticate": challenge})
     if isinstance(error, VoicemailError):
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        errors = error.errors if isinstance(error, Invalid) else ()
-        detail = "some fields are wrong" if errors else error.detail
-        return problem(status, detail, errors=errors, headers=_RETRY if status == 503 else None)
+        if isinstance(error, Invalid) and error.errors:
+            return problem(status, "some fields are wrong", errors=error.errors, more=error.more)
+        return problem(status, error.detail, headers=_RETRY if status == 503 else None)
     if isinstance(error, UNAVAILABLE):
         log.warning("database_unavailable", error=type(error).__name__)
         return problem(503, "the database does not answer; try again later", headers=_RETRY)

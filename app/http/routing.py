@@ -92,6 +92,11 @@ def put(path: str, *, summary: str, status: int = 200, description: str = "") ->
     return _decorator(Mark("PUT", path, summary, status, description, None))
 
 
+def patch(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+    """A PATCH route."""
+    return _decorator(Mark("PATCH", path, summary, status, description, None))
+
+
 def delete(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
     """A DELETE route."""
     return _decorator(Mark("DELETE", path, summary, status, description, None))

@@ -1,12 +1,13 @@
 """What a mailbox is, without its PIN: that stays sealed until the moment it is needed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from hashlib import sha256
 from uuid import UUID
 
 from app.addressing import Extension, MailboxAddress
-from app.errors import FieldError, Invalid
+from app.errors import FieldError, Invalid, PreconditionFailed
 
 
 class DirectoryStatus(StrEnum):
@@ -39,6 +40,12 @@ class Mailbox:
     time_zone: str | None  # a name of the time zone database; None: the service's
     directory: DirectoryState
 
+    @property
+    def version(self) -> str:
+        """What tells this state from another one, without what the switch has of it."""
+        facts = (self.mail_to, self.local_after_email, self.enabled, self.description, self.time_zone)
+        return sha256(repr((str(self.id), self.sealed_pin, facts)).encode("utf-8", "replace")).hexdigest()[:32]
+
 
 def split_addresses(text: str) -> tuple[str, ...]:
     """The mail addresses of a list separated by commas, as it is kept."""
@@ -48,6 +55,12 @@ def split_addresses(text: str) -> tuple[str, ...]:
 def join_addresses(addresses: Iterable[str]) -> str:
     """The inverse of ``split_addresses``."""
     return ",".join(addresses)
+
+
+def check_version(mailbox: Mailbox, only_if: Set[str] | None) -> None:
+    """Raise ``PreconditionFailed`` if the mailbox's version is none of ``only_if``."""
+    if only_if is not None and mailbox.version not in only_if:
+        raise PreconditionFailed("this mailbox was changed since it was read, or If-Match names no state of it; get it again")
 
 
 class Keep(Enum):
@@ -70,14 +83,15 @@ class NewMailbox:
     local_after_email: bool = True
     description: str = ""
     time_zone: str | None = None
+    id: UUID | None = None  # the one that its clients know already
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxChange:
     """What somebody wants a mailbox to be. The values were checked."""
 
-    pin: str = field(repr=False)
-    enabled: bool
+    pin: str | Keep = field(repr=False, default=KEEP)
+    enabled: bool | Keep = KEEP
     mail_to: tuple[str, ...] | Keep = KEEP
     local_after_email: bool | Keep = KEEP
     description: str | Keep = KEEP
@@ -85,9 +99,12 @@ class MailboxChange:
     # Sent back by a client that read them; they cannot change.
     id: UUID | Keep = KEEP
     extension: str | Keep = KEEP
+    # The versions of which one must be the mailbox's now; None: any.
+    only_if: frozenset[str] | None = None
 
     def applied_to(self, mailbox: Mailbox, seal: Callable[[UUID, str], bytes]) -> Mailbox:
-        """``mailbox`` with the change. Raises ``Invalid`` where the change is meant for another mailbox."""
+        """``mailbox`` with the change. Raises ``Invalid`` if it is meant for another mailbox, or ``PreconditionFailed``."""
+        check_version(mailbox, self.only_if)
         errors = []
         if self.id is not KEEP and self.id != mailbox.id:
             errors.append(FieldError("id", "is not the id of this mailbox, and cannot be changed"))
@@ -97,8 +114,8 @@ class MailboxChange:
             raise Invalid(errors)
         return replace(
             mailbox,
-            sealed_pin=seal(mailbox.id, self.pin),
-            enabled=self.enabled,
+            sealed_pin=mailbox.sealed_pin if self.pin is KEEP else seal(mailbox.id, self.pin),
+            enabled=mailbox.enabled if self.enabled is KEEP else self.enabled,
             mail_to=mailbox.mail_to if self.mail_to is KEEP else self.mail_to,
             local_after_email=mailbox.local_after_email if self.local_after_email is KEEP else self.local_after_email,
             description=mailbox.description if self.description is KEEP else self.description,

@@ -1,6 +1,6 @@
 """The HTTP side of mailboxes: its first seven keys and their order are called by clients already and do not change."""
 
-from typing import Annotated, Any, Literal, TypedDict, cast
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, cast
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -8,11 +8,20 @@ from pydantic.config import JsonDict
 
 from app.addressing import Extension
 from app.errors import Invalid, NotFound
+from app.http.conditions import conditional, etag, if_match
 from app.http.paging import Page, Paging
-from app.http.routing import Answer, Call, delete, get, post, put
+from app.http.routing import Answer, Call, delete, get, patch, post, put
 from app.http.tokens import Grant
 from app.mailboxes import fields
-from app.mailboxes.model import DirectoryState, Mailbox, MailboxChange, NewMailbox, join_addresses, split_addresses
+from app.mailboxes.model import (
+    KEEP,
+    DirectoryState,
+    Mailbox,
+    MailboxChange,
+    NewMailbox,
+    join_addresses,
+    split_addresses,
+)
 from app.mailboxes.pins import PinUnreadable
 from app.mailboxes.service import Mailboxes
 
@@ -23,6 +32,9 @@ _EXAMPLE: JsonDict = {
     "enabled": True,
     "description": "For Tech",
 }
+
+
+_CHANGE_EXAMPLE: JsonDict = {"password": "abc123def", "enabled": True, "mail_to": "tech@example.com"}
 
 
 def _extension(text: str) -> str:
@@ -36,25 +48,70 @@ def _zone(name: str | None) -> str | None:
     return None if name is None else fields.time_zone(name)
 
 
+def _pin_or_same(text: str) -> str:
+    return text and fields.pin(text)
+
+
+def _limits(*, example: str, **keywords: str | int) -> JsonDict:
+    """Schema keywords for what a validator checks in words of its own."""
+    return {**keywords, "examples": [example]}
+
+
+_NAME = (
+    r"^(?!(?:message|_all_)$)(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$)"
+    r"(?=.*[0-9A-Za-z*#])[0-9A-Za-z*#._-]{1,64}$"
+)
+_PIN = r"^(?! )(?!.*<!)[^\x00-\x1f\x7f-\xa0]*(?<! )$"
+
 ExtensionField = Annotated[
-    str, AfterValidator(_extension), Field(description="1 to 64 of 0-9 A-Z a-z * # . _ -; never the word message")
+    str,
+    AfterValidator(_extension),
+    Field(
+        description="of 0-9 A-Z a-z * # . _ -, with at least one of 0-9 A-Z a-z * #; not message, not _all_, not like a UUID",
+        json_schema_extra=_limits(minLength=1, maxLength=64, pattern=_NAME, example="101"),
+    ),
 ]
-Pin = Annotated[str, AfterValidator(fields.pin), Field(description="the PIN: 1 to 64 printable characters")]
-MailTo = Annotated[str, AfterValidator(fields.mail_to), Field(description="no address, one, or several with commas")]
-LocalAfterEmail = Annotated[bool, Field(description="keep the recording after the mail was accepted")]
-Description = Annotated[str, AfterValidator(fields.description), Field(description="up to 1000 characters")]
+Pin = Annotated[
+    str,
+    AfterValidator(fields.pin),
+    Field(
+        description="the PIN: printable characters, no space at either end",
+        json_schema_extra=_limits(minLength=1, maxLength=fields.LONGEST_PIN, pattern=_PIN, example="abc123def"),
+    ),
+]
+SamePin = Annotated[
+    str,
+    AfterValidator(_pin_or_same),
+    Field(
+        description="the PIN as in a new mailbox; empty: it stays as it is",
+        json_schema_extra=_limits(maxLength=fields.LONGEST_PIN, pattern=_PIN, example="abc123def"),
+    ),
+]
+MailTo = Annotated[
+    str,
+    AfterValidator(fields.mail_to),
+    Field(
+        description="no address, one, or several with commas; a comma at the end is forgiven",
+        json_schema_extra=_limits(maxLength=fields.LONGEST_MAIL_TO, pattern="^[ -~]*$", example="tech@example.com"),
+    ),
+]
+LocalAfterEmail = Annotated[bool, Field(description="keep the recording after the mail was accepted; true if left out at first")]
+Description = Annotated[
+    str,
+    AfterValidator(fields.description),
+    Field(json_schema_extra=_limits(maxLength=fields.LONGEST_DESCRIPTION, example="For Tech")),
+]
 Zone = Annotated[
-    str | None, AfterValidator(_zone), Field(description="a name such as Asia/Ho_Chi_Minh; null: the service's time zone")
+    str | None,
+    AfterValidator(_zone),
+    Field(
+        description="a name of the time zone database; null: the service's time zone",
+        json_schema_extra=_limits(example="Asia/Ho_Chi_Minh"),
+    ),
 ]
-
-
-def _without_defaults(schema: JsonDict) -> None:
-    """What is left out of a change stays as it is: no default is sent in its place."""
-    properties = schema["properties"]
-    assert isinstance(properties, dict)
-    for field in properties.values():
-        assert isinstance(field, dict)
-        field.pop("default", None)
+OwnId = Annotated[UUID, Field(default=None, description="the mailbox's own")]
+OwnExtension = Annotated[str, Field(default=None, description="the mailbox's own")]
+Ignored = Annotated[Any, Field(default=None, description="ignored")]
 
 
 class DirectoryOut(BaseModel):
@@ -79,8 +136,9 @@ class MailboxOut(BaseModel):
 
 
 class MailboxIn(BaseModel):
-    """A new mailbox."""
+    """A new mailbox. One that was read with GET may be sent, and gets the same ``id`` if that is free."""
 
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": _EXAMPLE})
 
     extension: ExtensionField
@@ -90,6 +148,8 @@ class MailboxIn(BaseModel):
     mail_to: MailTo = ""
     description: Description = ""
     time_zone: Zone = None
+    id: Annotated[UUID, Field(default=None, description="the id that clients know already; a new one if left out")]
+    directory: Ignored
 
 
 class MailboxChangeIn(BaseModel):
@@ -98,17 +158,36 @@ class MailboxChangeIn(BaseModel):
     What was read with GET may be sent back: ``id`` and ``extension`` must then be the mailbox's own, ``directory`` is ignored.
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra=_without_defaults)
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": _CHANGE_EXAMPLE})
 
-    password: Pin
+    password: SamePin
     enabled: bool
     local_after_email: LocalAfterEmail = True
     mail_to: MailTo = ""
     description: Description = ""
     time_zone: Zone = None
-    id: Annotated[UUID, Field(default=None, description="the mailbox's own")]
-    extension: Annotated[str, Field(default=None, description="the mailbox's own")]
-    directory: Annotated[dict[str, Any], Field(default=None, description="ignored")]
+    id: OwnId
+    extension: OwnExtension
+    directory: Ignored
+
+
+class MailboxPatchIn(BaseModel):
+    """Some fields of a mailbox; the others stay. null puts an optional one back to what it is in a new mailbox."""
+
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
+    NULL_IS_A_VALUE: ClassVar[bool] = True
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": {"enabled": False}})
+
+    password: Annotated[SamePin, Field(default="")]
+    enabled: Annotated[bool, Field(default=None)]
+    local_after_email: LocalAfterEmail | None = None
+    mail_to: MailTo | None = None
+    description: Description | None = None
+    time_zone: Zone = None
+    id: OwnId
+    extension: OwnExtension
+    directory: Ignored
 
 
 class Done(BaseModel):
@@ -177,28 +256,40 @@ class MailboxRoutes:
                 local_after_email=body.local_after_email,
                 description=body.description,
                 time_zone=body.time_zone,
+                id=body.id,
             )
         )
         answer = {"data": self._shown(mailbox), "message": "successfully"}
-        return Answer(cast(Created, answer), headers={"Location": f"/v1/voicemail/{mailbox.id}"})
+        headers = {"Location": f"/v1/voicemail/{mailbox.id}", **etag(mailbox.version)}
+        return Answer(cast(Created, answer), headers=headers)
 
     @get("/v1/voicemail/{key}", summary="Get a mailbox by its id or extension")
-    async def show(self, call: Call) -> MailboxOut:
-        """The mailbox itself."""
+    async def show(self, call: Call) -> Answer[MailboxOut]:
+        """The mailbox itself; its ``ETag`` changes with what can be set, not with ``directory``."""
         self._admit(call.grant)
-        return cast(MailboxOut, self._shown(await self._mailboxes.get(call.path["key"])))
+        mailbox = await self._mailboxes.get(call.path["key"])
+        return Answer(cast(MailboxOut, self._shown(mailbox)), headers=etag(mailbox.version))
 
     @put("/v1/voicemail/{key}", summary="Change a mailbox")
+    @conditional
     async def replace(self, call: Call, body: MailboxChangeIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
-        return _done(await self._mailboxes.replace(call.path["key"], _change(body)))
+        return _done(await self._mailboxes.replace(call.path["key"], _change(body, if_match(call.request))))
+
+    @patch("/v1/voicemail/{key}", summary="Change some fields of a mailbox")
+    @conditional
+    async def update(self, call: Call, body: MailboxPatchIn) -> Done:
+        """Done, after at most two seconds of waiting for the switch."""
+        self._admit(call.grant)
+        return _done(await self._mailboxes.replace(call.path["key"], _change(body, if_match(call.request))))
 
     @delete("/v1/voicemail/{key}", summary="Delete a mailbox; its messages stay")
+    @conditional
     async def remove(self, call: Call) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
-        return _done(await self._mailboxes.delete(call.path["key"]))
+        return _done(await self._mailboxes.delete(call.path["key"], if_match(call.request)))
 
     def _admit(self, grant: Grant) -> None:
         """Raise ``NotFound`` where the token is for other domains: nothing of this one exists for it."""
@@ -227,9 +318,13 @@ def _done(state: DirectoryState) -> Done:
     return Done(directory=DirectoryOut(state=state.state.value, detail=state.detail))
 
 
-def _change(body: MailboxChangeIn) -> MailboxChange:
+_AT_FIRST = {"local_after_email": True, "mail_to": "", "description": "", "time_zone": None}
+
+
+def _change(body: MailboxChangeIn | MailboxPatchIn, only_if: frozenset[str] | None) -> MailboxChange:
     """The change; what the client left out is kept."""
     given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"password", "directory"}}
+    given.update({name: _AT_FIRST[name] for name, value in given.items() if value is None and name in _AT_FIRST})
     if "mail_to" in given:
         given["mail_to"] = split_addresses(given["mail_to"])
-    return MailboxChange(pin=body.password, **given)
+    return MailboxChange(pin=body.password or KEEP, only_if=only_if, **given)

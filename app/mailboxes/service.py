@@ -12,7 +12,7 @@ from app.mailboxes import batch_store, entries, store
 from app.mailboxes.batch_store import Backlog
 from app.mailboxes.batches import DirectoryBatches
 from app.mailboxes.entries import Entry
-from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox
+from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox, check_version
 from app.mailboxes.phone import PhonePins, Sight
 from app.mailboxes.pins import KEY_SETTING, PinCipher
 from app.mailboxes.publish import DirectoryPublisher
@@ -84,9 +84,9 @@ class Mailboxes:
         return self._told(_found(mailbox))
 
     async def create(self, new: NewMailbox) -> Mailbox:
-        """A new mailbox. Raises ``Conflict`` where its extension has one."""
+        """A new mailbox. Raises ``Conflict`` if its extension has one, or its id is another's."""
         address = MailboxAddress(new.extension, self._domain)
-        mailbox_id = uuid4()
+        mailbox_id = new.id or uuid4()
         mailbox = Mailbox(
             id=mailbox_id,
             address=address,
@@ -101,7 +101,7 @@ class Mailboxes:
         sight = await self._phone.look(address)
         async with self._pool.acquire() as connection, connection.transaction():
             if not await store.insert(connection, mailbox):
-                raise Conflict(f"extension {address.extension} has a mailbox already")
+                raise await self._taken(connection, mailbox)
             revision = await self._announce(connection, address, sight)
         log.info("mailbox_created", extension=address.extension, mailbox=str(mailbox_id))
         return replace(mailbox, directory=await self._wait(address, revision))
@@ -117,15 +117,21 @@ class Mailboxes:
         log.info("mailbox_changed", extension=mailbox.address.extension, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
 
-    async def delete(self, key: str) -> DirectoryState:
+    async def delete(self, key: str, only_if: frozenset[str] | None = None) -> DirectoryState:
         """Forget a mailbox and take it from the switch; its messages stay. Raises ``NotFound``."""
         async with self._pool.acquire() as connection, connection.transaction():
             mailbox = await self._locked(connection, key)
+            check_version(mailbox, only_if)
             await store.delete(connection, mailbox.id)
             revision = await self._announce(connection, mailbox.address, None)
             await entries.note_removed(connection, mailbox.address, mailbox.id)
         log.info("mailbox_deleted", extension=mailbox.address.extension, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
+
+    async def _taken(self, connection: Connection, mailbox: Mailbox) -> Conflict:
+        if await store.find(connection, self._domain, mailbox.address.extension):
+            return Conflict(f"extension {mailbox.address.extension} has a mailbox already")
+        return Conflict("the id is another mailbox's")
 
     async def _locked(self, connection: Connection, key: str) -> Mailbox:
         mailbox_id = _uuid(key)

@@ -28,7 +28,7 @@ INSERT = """
 INSERT INTO voicemail.mailbox
     (id, domain, extension, pin_encrypted, mail_to, local_after_email, enabled, description, time_zone)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-ON CONFLICT (domain, extension) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING id
 """
 UPDATE = """
@@ -79,7 +79,7 @@ async def find_many(connection: Connection, domain: str, extensions: Sequence[st
 
 
 async def insert(connection: Connection, mailbox: Mailbox) -> bool:
-    """Keep a new mailbox; False where its extension has one."""
+    """Keep a new mailbox; False if its extension or its id is taken."""
     found = await connection.fetchval(INSERT, mailbox.id, mailbox.address.domain, mailbox.address.extension, *_values(mailbox))
     return found is not None
 

@@ -88,7 +88,7 @@ class MessageRoutes:
         return cast(MessageOut, self._rendering.message(message, base_url(call.request, self._public_url)))
 
     @get("/v1/voicemail/message/{key}/download", summary="Download a message's recording", streams="audio/wav")
-    async def download(self, call: Call) -> web.StreamResponse:
+    async def download_recording(self, call: Call) -> web.StreamResponse:
         """The recording, as the switch made it."""
         message = await self._messages.find(call.grant, call.path["key"])
         return stream(self._messages.audio(message))

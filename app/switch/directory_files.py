@@ -1,6 +1,7 @@
 """The switch's static directory: one file a mailbox, written atomically, then ``reloadxml``, then read back."""
 
 import asyncio
+import errno
 import hmac
 import os
 import re
@@ -31,6 +32,10 @@ _OURS = re.compile(r"voicemail-(?P<extension>.+)\.xml")
 _LEFT_OVER = re.compile(r"\.voicemail-.+\.xml\.[0-9a-f]{16}\.tmp")
 _FILES_AT_ONCE = 8  # threads; a disk brings several files down at a time
 _LEFT_OVER_AFTER = 60.0  # seconds; a younger one may be another copy's, at work
+# One name, so that the next probe removes what a killed one left. It does not match *.xml, so the switch never reads it.
+_PROBE = ".voicemail-probe.tmp"
+_PROBE_TRIES = 10
+_PROBE_SIZE = 4096  # bytes; less may fit where a full disk still has room, as in an inode
 # The switch runs as another user and must read what holds PINs, and nobody else may: the folder's group is the switch's, and
 # with its setgid bit (chmod 2750) the files have that group too.
 _MODE = 0o640
@@ -164,11 +169,13 @@ class FilesDirectory:
         )
 
     async def ready(self) -> None:
-        """Raise ``DirectoryRefused`` where the folder is not there or may not be written."""
+        """Write, fsync and remove a file in the folder. Raises ``DirectoryRefused`` and says why that cannot be done."""
         if not await asyncio.to_thread(self._folder.is_dir):
             raise DirectoryRefused(f"{self._folder} is not a folder")
-        if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
-            raise DirectoryRefused(f"{self._folder} may not be written by this service")
+        try:
+            await asyncio.to_thread(_probe, self._folder)
+        except OSError as error:
+            raise DirectoryRefused(f"{self._folder} cannot be written: {error.strerror}") from error
 
     def _write(self, path: Path, content: bytes, claim: Claim, *, sync: bool = True) -> None:
         found = read_file(path)
@@ -299,6 +306,29 @@ def _remove(path: Path, *, sync: bool = True) -> None:
         path.unlink()
         if sync:
             _sync_folder(path.parent)
+
+
+def _probe(folder: Path) -> None:
+    """Prove that a mailbox could be written now: the rights, the file system and the space. Raises ``OSError``."""
+    with os.scandir(folder):
+        pass  # reading the folder is a right of its own
+    descriptor = _make(folder / _PROBE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(bytes(_PROBE_SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        (folder / _PROBE).unlink(missing_ok=True)
+
+
+def _make(path: Path) -> int:
+    """A new empty file at ``path``. Copies of the service that share the folder may remove each other's: try again then."""
+    for _ in range(_PROBE_TRIES):
+        path.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    raise FileExistsError(errno.EEXIST, f"{path.name} is made again and again", str(path))
 
 
 def _sync_folder(folder: Path) -> None:

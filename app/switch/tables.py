@@ -23,6 +23,15 @@ FIND_COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
 """
 
+# What the service reads of each. A SELECT, because only that proves the right to read, by table or by column.
+READ: Mapping[str, str] = {
+    "voicemail_msgs": """
+SELECT created_epoch, read_epoch, username, domain, uuid, cid_name, cid_number, in_folder, file_path, message_len, flags
+FROM voicemail_msgs LIMIT 1
+""",
+    "voicemail_prefs": "SELECT username, domain, password FROM voicemail_prefs LIMIT 1",
+}
+
 # By the index on username. There is no key, so there may be several rows.
 PINS_OF_MAILBOX = """
 SELECT DISTINCT password FROM voicemail_prefs WHERE username = $1 AND domain = $2 AND password <> '' ORDER BY password
@@ -62,6 +71,22 @@ class VoicemailTables:
                 if columns - found:
                     lacking[table] = columns - found
         return lacking
+
+    async def check(self, table: str) -> None:
+        """Read one row of ``table``, one of ``COLUMNS``, as the service does. Raises ``Unavailable`` and says why."""
+        try:
+            await self._pool.fetchrow(READ[table])
+        except UNAVAILABLE as error:
+            raise DatabaseUnavailable("the switch's database does not answer") from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Unavailable(f"the service's database role may not read {table}: GRANT SELECT ON {table} to it") from error
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+            lacking = (await self.missing()).get(table, frozenset()) or COLUMNS[table]
+            what = "is not there" if lacking == COLUMNS[table] else f"lacks {', '.join(sorted(lacking))}"
+            raise Unavailable(f"{table} {what}: the switch creates it when mod_voicemail loads its profile") from error
+        except asyncpg.PostgresError as error:
+            # Not the server's own message: it could quote values.
+            raise Unavailable(f"{table} cannot be read: {type(error).__name__}") from error
 
     async def pins(self, address: MailboxAddress) -> tuple[str, ...]:
         """The PINs set for a mailbox by phone or by this service: usually none or one, more where rows disagree."""

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from pbx import DOMAIN, Site
+from pbx import DOMAIN, TOKEN, Site
+from yarl import URL
 
 DONE = {"message": "successfully", "directory": {"state": "applied", "detail": ""}}
 FIXED = ["id", "extension", "password", "mail_to", "local_after_email", "enabled", "description"]
@@ -141,7 +142,7 @@ async def test_lists_are_pages_by_extension(api: Site, extensions: Iterator[str]
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=-1", "limit"), ("limit=ten", "limit"), ("limit=", "limit"),
+        ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=-1", "limit"), ("limit=ten", "limit"),
         ("limit=1e2", "limit"), ("limit=%2B5", "limit"), ("limit=5.0", "limit"), ("limit=٣", "limit"), ("limit=5&limit=6", "limit"),
         ("limit=99999999999999999999", "limit"), ("offset=-1", "offset"), ("offset=99999999999", "offset"), ("offset=%00", "offset"),
     ],
@@ -162,16 +163,17 @@ WRONG = [
     ("extension", ""), ("extension", "a b"), ("extension", "x" * 65), ("extension", "message"), ("extension", "10\n1"),
     ("extension", "10/1"), ("extension", "１０１"), ("extension", "101\0"), ("extension", 101), ("extension", None),
     ("extension", "<user>"), ("extension", "${domain}"), ("extension", "%0A"), ("extension", "🎉"), ("extension", "1@evil.example"),
+    ("extension", ".."), ("extension", "."), ("extension", "_-."), ("extension", "_all_"), ("extension", "12345678-1234-1234-1234-12345678ABCD"),
     ("password", ""), ("password", "x" * 65), ("password", "12\n34"), ("password", "12\0"), ("password", 1234), ("password", None),
     ("password", "\u202e12"), ("password", " 12"), ("password", ["1"]),
     ("enabled", "true"), ("enabled", 1), ("enabled", 0), ("enabled", None), ("enabled", "yes"),
-    ("local_after_email", "false"), ("local_after_email", 0), ("local_after_email", None),
-    ("mail_to", "tech"), ("mail_to", "a@b.example,"), ("mail_to", "a@b.example,,c@d.example"), ("mail_to", "a b@c.example"),
-    ("mail_to", "a@b.example\r\nBcc: x@y.example"), ("mail_to", "a@b.example\0"), ("mail_to", "<a@b.example>"), ("mail_to", None),
+    ("local_after_email", "false"), ("local_after_email", 0),
+    ("mail_to", "tech"), ("mail_to", "a@b.example,,c@d.example"), ("mail_to", "a b@c.example"),
+    ("mail_to", "a@b.example\r\nBcc: x@y.example"), ("mail_to", "a@b.example\0"), ("mail_to", "<a@b.example>"),
     ("mail_to", "a@b..example"), ("mail_to", ".a@b.example"), ("mail_to", "a@-b.example"), ("mail_to", "x" * 65 + "@b.example"),
     ("mail_to", "a@" + "b" * 300), ("mail_to", "ä@b.example"), ("mail_to", "a@b.example; c@d.example"), ("mail_to", ["a@b.example"]),
     ("mail_to", "|/bin/sh@b.example"), ("mail_to", "a@[127.0.0.1]"), ("mail_to", ",".join(f"a{n}@b.example" for n in range(21))),
-    ("description", "x" * 1001), ("description", "a\0b"), ("description", 5), ("description", None), ("description", "\x1b[31m"),
+    ("description", "x" * 1001), ("description", "a\0b"), ("description", 5), ("description", "\x1b[31m"),
     ("time_zone", "Mars/Olympus"), ("time_zone", ""), ("time_zone", "../../etc/passwd"), ("time_zone", 7),
 ]  # fmt: skip
 
@@ -186,10 +188,13 @@ async def test_a_wrong_field_is_named_and_nothing_is_written(api: Site, extensio
     await problem(api, "GET", f"/v1/voicemail/{extension}", 404)
 
 
+# In a change an empty password keeps the PIN.
+WRONG_CHANGE = [(field, value) for field, value in WRONG if field != "extension" and (field, value) != ("password", "")]
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [(field, value) for field, value in WRONG if field != "extension"],
-    ids=[f"{field}-{number}" for number, (field, _) in enumerate(WRONG) if field != "extension"],
-)  # fmt: skip
+    ("field", "value"), WRONG_CHANGE, ids=[f"{field}-{number}" for number, (field, _) in enumerate(WRONG_CHANGE)]
+)
 async def test_a_wrong_change_is_named_and_changes_nothing(api: Site, field: str, value: object) -> None:
     mailbox = (await api.get("/v1/voicemail?limit=1"))["data"]
     mailbox = mailbox[0] if mailbox else await api.create("9999")
@@ -238,7 +243,7 @@ KEPT = [
     ("description", "Robert'); DROP TABLE voicemail.mailbox; --"), ("description", "%0AVM-User: 102"), ("description", "${x} $${y}"),
     ("description", "../../../etc/passwd"), ("description", "\u202egnp.exe"),
     ("mail_to", "o'neil+voicemail%x@mail.example.com"),
-    ("extension", "*97"), ("extension", "#1"), ("extension", "a.b-c_d"), ("extension", "z" * 64), ("extension", ".."), ("extension", "."),
+    ("extension", "*97"), ("extension", "#1"), ("extension", "a.b-c_d"), ("extension", "z" * 64), ("extension", "..1"),
 ]  # fmt: skip
 
 
@@ -282,7 +287,7 @@ async def test_a_body_over_a_mebibyte_is_too_large(api: Site, extension: str) ->
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PATCH", "/v1/voicemail/1"), ("DELETE", "/v1/voicemail"), ("POST", "/v1/voicemail/message"), ("PUT", "/v1/voicemail"), ("POST", "/healthz")],
+    [("PATCH", "/v1/voicemail"), ("DELETE", "/v1/voicemail"), ("POST", "/v1/voicemail/message"), ("PUT", "/v1/voicemail"), ("POST", "/healthz")],
 )  # fmt: skip
 async def test_a_method_that_a_path_does_not_take(api: Site, method: str, path: str) -> None:
     await problem(api, method, path, 405)
@@ -290,7 +295,7 @@ async def test_a_method_that_a_path_does_not_take(api: Site, method: str, path: 
         assert "GET" in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v1/voicemail/1/2/3", "/v1/voicemail/", "/%F0%9F%8E%89"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/nothing", "/v1/voicemail/1/2/3", "/v1/voicemail//", "/%F0%9F%8E%89"])
 async def test_a_path_that_is_not_there(api: Site, path: str) -> None:
     await problem(api, "GET", path, 404)
 
@@ -321,3 +326,158 @@ async def test_a_switch_that_refuses_the_reload_is_told_as_failed_with_its_words
         switch.refuse_reload = ""  # type: ignore[attr-defined]
 
     await api.until(f"/v1/voicemail/{extension}", directory={"state": "applied", "detail": ""})
+
+
+async def test_what_was_read_moves_in_with_its_id(api: Site, extension: str) -> None:
+    mailbox = await api.create(extension, description="moves")
+    async with api.client.delete(f"/v1/voicemail/{extension}") as answer:
+        assert answer.status == 200
+
+    async with api.client.post("/v1/voicemail", json=mailbox) as answer:
+        assert answer.status == 201
+        assert answer.headers["Location"] == f"/v1/voicemail/{mailbox['id']}"
+    assert await api.get(f"/v1/voicemail/{extension}") | {"directory": 0} == mailbox | {"directory": 0}
+
+    other = {"extension": f"{extension}x", **BODY, "id": mailbox["id"]}
+    found = await problem(api, "POST", "/v1/voicemail", 409, json=other)
+    assert "id" in found["detail"]
+    assert extension not in found["detail"]
+    await problem(api, "GET", f"/v1/voicemail/{extension}x", 404)
+    await problem(api, "POST", "/v1/voicemail", 422, json=other | {"id": "101"})
+
+
+async def test_null_is_as_if_an_optional_key_were_left_out(api: Site, extension: str) -> None:
+    nothing = dict.fromkeys(("local_after_email", "mail_to", "description", "time_zone", "id", "directory"))
+    async with api.client.post("/v1/voicemail", json={"extension": extension, **BODY, **nothing}) as answer:
+        assert answer.status == 201, await answer.text()
+        made = (await answer.json())["data"]
+    assert (made["local_after_email"], made["mail_to"], made["description"], made["time_zone"]) == (True, "", "", None)
+
+    kept = {"local_after_email": False, "mail_to": "a@b.example", "description": "kept", "time_zone": "Europe/Paris"}
+    async with api.client.put(f"/v1/voicemail/{extension}", json=BODY | kept) as answer:
+        assert answer.status == 200
+    async with api.client.put(f"/v1/voicemail/{extension}", json=BODY | nothing | {"extension": None}) as answer:
+        assert answer.status == 200, await answer.text()
+    found = await api.get(f"/v1/voicemail/{extension}")
+    assert {name: found[name] for name in kept} == kept
+
+
+async def test_an_empty_password_keeps_the_pin(api: Site, extension: str) -> None:
+    await api.create(extension, password="7788")
+
+    async with api.client.put(f"/v1/voicemail/{extension}", json={"password": "", "enabled": False}) as answer:
+        assert answer.status == 200
+
+    found = await api.get(f"/v1/voicemail/{extension}")
+    assert (found["password"], found["enabled"]) == ("7788", False)
+
+
+async def test_a_comma_at_the_end_is_forgiven(api: Site, extension: str) -> None:
+    assert (await api.create(extension, mail_to="a@b.example, c@d.example, "))["mail_to"] == "a@b.example,c@d.example"
+
+
+async def test_some_fields_are_changed_and_null_puts_one_back(api: Site, extension: str) -> None:
+    made = await api.create(extension, password="7788", mail_to="a@b.example", time_zone="Europe/Paris", local_after_email=False)
+
+    async def patch(status: int, **changed: object) -> dict[str, Any]:
+        async with api.client.patch(f"/v1/voicemail/{extension}", json=changed) as answer:
+            assert answer.status == status, await answer.text()
+        return await api.get(f"/v1/voicemail/{extension}") | {"directory": made["directory"]}
+
+    assert await patch(200, description="new") == made | {"description": "new"}
+    assert await patch(200, enabled=False, password="9900") == made | {"description": "new", "enabled": False, "password": "9900"}
+    found = await patch(
+        200, time_zone=None, mail_to=None, description=None, local_after_email=None, enabled=True, password="7788"
+    )
+    assert found == made | {"time_zone": None, "mail_to": "", "description": "", "local_after_email": True}
+    assert await patch(200) == found
+    for wrong in (
+        {"enabled": None},
+        {"password": None},
+        {"password": " 1"},
+        {"extension": "1"},
+        {"nothing": 1},
+        {"mail_to": "x"},
+    ):
+        assert await patch(422, **wrong) == found
+
+
+async def test_a_change_only_of_what_was_seen(api: Site, extension: str) -> None:
+    await api.create(extension)
+    path = f"/v1/voicemail/{extension}"
+
+    async def seen() -> str:
+        async with api.client.get(path) as answer:
+            return answer.headers["ETag"]
+
+    async def call(method: str, status: int, tag: str, **arguments: Any) -> None:
+        async with api.client.request(method, path, headers={"If-Match": tag}, **arguments) as answer:
+            assert answer.status == status, await answer.text()
+            assert answer.content_type == ("application/problem+json" if status == 412 else "application/json")
+
+    first = await seen()
+    assert await seen() == first  # what the switch has of it does not count
+    await call("PATCH", 200, first, json={"description": "one"})
+    second = await seen()
+    assert second != first
+    for method, arguments in (("PUT", {"json": BODY}), ("PATCH", {"json": {"enabled": False}}), ("DELETE", {})):
+        for stale in (first, f"W/{second}", second.strip('"'), '""', "nonsense", '"', f'{first}, "x"'):
+            await call(method, 412, stale, **arguments)
+    assert await seen() == second
+    await call("PUT", 200, f'"x", {second}', json=BODY)
+    await call("PATCH", 200, "*", json={"enabled": False})
+    await call("DELETE", 200, await seen())
+    await problem(api, "GET", path, 404)
+
+
+async def test_of_two_that_saw_the_same_one_changes_it(api: Site, extension: str) -> None:
+    await api.create(extension)
+    path = f"/v1/voicemail/{extension}"
+    async with api.client.get(path) as answer:
+        tag = answer.headers["ETag"]
+
+    async def patch(number: int) -> int:
+        async with api.client.patch(path, json={"description": f"{number}"}, headers={"If-Match": tag}) as answer:
+            return answer.status
+
+    assert sorted(await asyncio.gather(*(patch(number) for number in range(5)))) == [200, 412, 412, 412, 412]
+
+
+@pytest.mark.parametrize("path", ["/v1/voicemail", "/v1/voicemail/message", "/v1/voicemail/101", "/v1/voicemail/message/101"])
+async def test_an_unknown_parameter_is_named(api: Site, path: str) -> None:
+    assert fields(await problem(api, "GET", f"{path}?pages=1&offse=2", 422)) == {"pages", "offse"}
+    async with api.client.get(f"{path}?_=1732500000000") as answer:
+        assert answer.status in (200, 404)
+
+
+async def test_an_empty_parameter_is_as_if_it_were_left_out(api: Site) -> None:
+    assert (await api.get("/v1/voicemail?limit=&offset="))["limit"] == 10
+    assert (await api.get("/v1/voicemail/message?limit=&offset=&extension="))["limit"] == 10
+    assert fields(await problem(api, "GET", "/v1/voicemail?limit=1&limit=2", 422)) == {"limit"}
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/v1/voicemail/", "/v1/voicemail"), ("/v1/voicemail/?limit=2&offset=%2F", "/v1/voicemail?limit=2&offset=%2F"),
+        ("/v1/voicemail/101/", "/v1/voicemail/101"), ("/v1/voicemail/message/x/download/", "/v1/voicemail/message/x/download"),
+        ("/v1/voicemail/%2F%2Fevil.example/", "/v1/voicemail/%2F%2Fevil.example"), ("/healthz/", "/healthz"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_slash_at_the_end_leads_to_the_path_without_it(api: Site, method: str, path: str, location: str) -> None:
+    async with api.client.request(method, URL(path, encoded=True), allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (308, location)
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/", "//evil.example/v1/voicemail/", "/%5Cevil.example/", "/v1//evil.example/", "/\\evil.example/"]
+)
+async def test_a_slash_at_the_end_leads_to_no_other_host(api: Site, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client._base_url.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+
+    assert int(answer.split()[1]) in (400, 404)
+    assert b"location:" not in answer.lower()

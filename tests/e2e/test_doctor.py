@@ -1,12 +1,17 @@
 """The doctor finds what is wrong, says what it means and what to do; and says that all is well only when it is."""
 
 import json
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from pbx import DOMAIN, Site, voicemail
+from databases import another
+from pbx import DOMAIN, Site, stand_in, voicemail
+
+from app.sandbox.tables import TABLES
 
 CHECKS = [
     "settings", "database", "schema", "voicemail_msgs", "voicemail_prefs", "event socket", "mod_voicemail", "mod_pgsql",
@@ -212,3 +217,80 @@ async def test_a_wrong_call_is_told_by_the_command_itself(stand_in_site: Site, l
 
     assert status == 2
     assert "usage:" in errors
+
+
+@pytest.fixture
+async def before_the_first_start(postgres: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A good set-up on which the service never ran: the switch with its tables, and no schema of the service."""
+    admin = await asyncpg.connect(postgres)
+    await admin.execute("CREATE DATABASE before_the_first_start")
+    dsn = another(postgres, "before_the_first_start")
+    site = Site(dsn, tmp_path, stand_in(dsn, tmp_path))
+    try:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(TABLES.read_text())
+        await connection.close()
+        await site.switch.start()
+        await site.mail.start()
+        yield site
+    finally:
+        await site.switch.stop()
+        await site.mail.stop()
+        await admin.execute("DROP DATABASE before_the_first_start WITH (FORCE)")
+        await admin.close()
+
+
+async def test_a_good_set_up_passes_before_the_first_start(before_the_first_start: Site) -> None:
+    site = before_the_first_start
+
+    status, found = await examined(site)
+    assert status == 0, found
+    assert found["mailboxes"]["state"] == "skipped"
+    assert found["schema"]["state"] == "ok"
+
+    status, output, _ = await voicemail("doctor", environment=site.environment(), folder=site.folder)
+    assert status == 0
+    counts = re.fullmatch(r"(\d+) passed, 1 skipped, 0 failed(?: \(\d+ passed with a warning\))?", output.splitlines()[-2])
+    assert counts, output
+    assert int(counts[1]) == len(found) - 1
+
+
+async def test_skips_are_counted_apart_from_failures(before_the_first_start: Site) -> None:
+    site = before_the_first_start
+    await site.switch.stop()
+
+    status, output, _ = await voicemail("doctor", "--json", environment=site.environment(), folder=site.folder)
+    report = json.loads(output)
+
+    states = [finding["state"] for finding in report["checks"]]
+    assert (status, report["ok"]) == (1, False)
+    assert report["counts"] == {
+        "passed": states.count("ok") + states.count("warning"), "warnings": states.count("warning"),
+        "skipped": states.count("skipped"), "failed": 1,
+    }  # fmt: skip
+    assert report["counts"]["skipped"] >= 2
+
+
+async def test_without_a_database_of_the_switch_nothing_is_well(before_the_first_start: Site) -> None:
+    status, found = await examined(before_the_first_start, database_url=None)
+
+    assert (status, found["voicemail_msgs"]["state"]) == (1, "failed")
+    assert "VOICEMAIL_DATABASE_URL" in found["voicemail_msgs"]["remedy"]
+
+
+async def test_a_role_that_could_not_make_the_schema_is_told_before_the_first_start(before_the_first_start: Site) -> None:
+    site = before_the_first_start
+    name = site.dsn.rpartition("/")[2]
+    connection = await asyncpg.connect(site.dsn)
+    await connection.execute(f"REVOKE CREATE ON DATABASE {name} FROM CURRENT_USER")
+
+    status, found = await examined(site)
+    assert (status, found["schema"]["state"]) == (1, "failed")
+    assert found["schema"]["remedy"].endswith('CREATE SCHEMA voicemail AUTHORIZATION "voicemail"')
+
+    await connection.execute(f"GRANT CREATE ON DATABASE {name} TO CURRENT_USER")
+    await connection.execute("CREATE SCHEMA voicemail")
+    await connection.execute(f"REVOKE CREATE ON DATABASE {name} FROM CURRENT_USER")
+    await connection.close()
+    status, found = await examined(site)
+    assert (status, found["schema"]["state"]) == (0, "ok"), found

@@ -104,7 +104,7 @@ async def test_a_service_that_is_killed_again_and_again_mails_every_message(
             while True:
                 try:
                     async with client.get(f"{url}/readyz") as answer:
-                        if answer.status == 200:
+                        if (await answer.json())["status"] == "ok":
                             return process
                 except aiohttp.ClientError:
                     await asyncio.sleep(0.05)

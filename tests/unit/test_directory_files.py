@@ -1,7 +1,9 @@
 """What is written for the switch to read: nothing in it can be anything but text, and a file is whole or not there."""
 
+import asyncio
 import os
 import re
+import resource
 import stat
 import time
 from pathlib import Path
@@ -332,3 +334,38 @@ async def test_a_probe_that_a_killed_doctor_left_is_removed_and_is_nobody_s_mail
 
     assert await directory.look() == {}
     assert [path.name for path in tmp_path.iterdir()] == ["voicemail-new.xml"]
+
+
+async def test_the_probe_leaves_nothing_and_removes_what_a_killed_one_left(directory: FilesDirectory, tmp_path: Path) -> None:
+    left = tmp_path / ".voicemail-probe.tmp"
+    left.write_bytes(b"killed half-way")
+    (tmp_path / "operator.xml").write_text("<user/>")
+
+    await directory.ready()
+    await asyncio.gather(*(directory.ready() for _ in range(20)))  # copies of the service that share the folder
+
+    assert [path.name for path in tmp_path.iterdir()] == ["operator.xml"]
+    assert not left.match("*.xml")
+
+
+async def test_the_probe_writes_through_no_link(directory: FilesDirectory, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    (tmp_path / ".voicemail-probe.tmp").symlink_to(elsewhere)
+
+    await directory.ready()
+
+    assert elsewhere.read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+async def test_a_disk_that_takes_no_more_bytes_is_told(directory: FilesDirectory, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # files may be made, but nothing written to them
+    try:
+        with pytest.raises(DirectoryRefused, match="cannot be written: File too large"):
+            await directory.ready()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,77 @@
+"""What commands do with the database and the switch by themselves, whether or not a service runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from app.addressing import Domain
+from app.config import Settings
+from app.database.migrations import migrate
+from app.database.pool import close_pool, open_pool
+from app.ground import make_data_dir, open_database, open_ground
+from app.http.tokens import TokenStore
+from app.mailboxes.adopt import Adoption
+from app.mailboxes.installation import made_id
+from app.mailboxes.pins import PinCipher, load_or_create_key
+from app.mailboxes.service import check_key
+from app.messages.orphans import Orphans
+from app.messages.rescue import Rescue
+from app.switch.directory_files import FilesDirectory
+from app.switch.directory_marks import Owner
+from app.switch.esl import EventSocket
+
+_SWITCH_CONNECTS = 5.0  # seconds in which a switch that is there lets us in
+
+
+async def migrate_database(settings: Settings) -> list[str]:
+    """Bring the schema up to date; the names of the migrations applied. Raises ``SchemaError`` or ``DatabaseUnavailable``."""
+    async with open_database(settings) as dsn:
+        return await migrate(dsn)
+
+
+@asynccontextmanager
+async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
+    """The API's tokens, also where no service runs. Raises as ``migrate_database`` does."""
+    async with open_database(settings) as dsn:
+        await migrate(dsn)
+        pool = await open_pool(dsn, size=1, application_name="token")
+        try:
+            yield TokenStore(pool)
+        finally:
+            await close_pool(pool)
+
+
+@asynccontextmanager
+async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
+    """The files of the directory folder that could be adopted. Raises as ``migrate_database`` does, and ``SettingsError``."""
+    make_data_dir(settings)
+    domain = Domain.parse(settings.domain)
+    async with open_database(settings) as dsn:
+        await migrate(dsn)
+        pool = await open_pool(dsn, size=2, application_name="adopt")
+        try:
+            cipher = PinCipher(load_or_create_key(settings.secret_key, settings.data_dir))
+            await check_key(pool, cipher)
+            async with pool.acquire() as connection:
+                owner = Owner(await made_id(connection), domain)
+            switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())  # never started
+            directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, owner)
+            yield Adoption(
+                pool=pool,
+                owner=owner,
+                cipher=cipher,
+                directory=directory,
+                style=settings.directory_format,
+            )
+        finally:
+            await close_pool(pool)
+
+
+@asynccontextmanager
+async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
+    """The recordings without a row, also where no service runs. Raises as ``migrate_database`` does."""
+    async with AsyncExitStack() as stack:
+        ground = await open_ground(settings, stack)
+        ground.switch.start()
+        await ground.switch.wait_connected(_SWITCH_CONNECTS)
+        rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, lambda _: None, profile=settings.profile)
+        yield Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
