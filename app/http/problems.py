@@ -11,7 +11,9 @@ from app.database.pool import UNAVAILABLE
 from app.errors import (
     Conflict,
     FieldError,
+    Forbidden,
     Invalid,
+    InvalidToken,
     NotFound,
     SwitchRefused,
     Unauthorized,
@@ -37,6 +39,7 @@ class UnsupportedMediaType(VoicemailError):
 _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
     (Invalid, 422),
     (NotFound, 404),
+    (Forbidden, 403),
     (Conflict, 409),
     (BadRequest, 400),
     (UnsupportedMediaType, 415),
@@ -70,9 +73,11 @@ def problem_of(error: Exception) -> web.Response:
     if isinstance(error, web.HTTPException):
         return _of_aiohttp(error)
     if isinstance(error, Unauthorized):
-        given = "not valid" in error.detail
-        challenge = 'Bearer error="invalid_token"' if given else "Bearer"
+        challenge = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
         return problem(401, error.detail, headers={"WWW-Authenticate": challenge})
+    if isinstance(error, Forbidden) and error.scope:  # RFC 6750, section 3.1
+        challenge = f'Bearer error="insufficient_scope", scope="{error.scope}"'
+        return problem(403, error.detail, headers={"WWW-Authenticate": challenge})
     if isinstance(error, VoicemailError):
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         errors = error.errors if isinstance(error, Invalid) else ()
