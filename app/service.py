@@ -5,20 +5,31 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import structlog
 from aiohttp import web
 
+from app.access import store as token_store
+from app.access.authenticator import Authenticator
+from app.access.cache import GrantCache
+from app.access.changes import TokenChanges
+from app.access.grant import Grant
+from app.access.routes import TokenRoutes
+from app.access.tokens import Tokens
+from app.access.usage import TokenUsage
+from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.database.snapshot import Snapshots
+from app.domains.routes import DomainRoutes
+from app.domains.service import Domains
 from app.errors import SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.ground import Ground, end, make_data_dir, open_database, open_ground, when_database_answers, why
 from app.http.application import build
 from app.http.health import Check, HealthRoutes, Readiness
-from app.http.tokens import Authenticator, TokenStore
 from app.mailboxes.phone import PhonePins
 from app.mailboxes.pins import PinCipher, load_or_create_key
 from app.mailboxes.publish import DirectoryPublisher
@@ -105,14 +116,26 @@ async def migrate_database(settings: Settings) -> list[str]:
         return await migrate(dsn)
 
 
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the operator's command line works with, also while no service runs."""
+
+    grant: Grant
+    tokens: Tokens
+    domains: Domains
+
+
 @asynccontextmanager
-async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
-    """The API's tokens, also where no service runs. Raises as ``migrate_database`` does."""
+async def open_office(settings: Settings) -> AsyncIterator[Office]:
+    """Tokens and domains, with a grant for everything. Raises as ``migrate_database`` does."""
+    domain = Domain.parse(settings.domain)
     async with open_database(settings) as dsn:
         await migrate(dsn)
-        pool = await open_pool(dsn, size=1, application_name="token")
+        pool = await open_pool(dsn, size=1, application_name="command")
         try:
-            yield TokenStore(pool)
+            domains = Domains(pool, domain)
+            await domains.ensure_default()
+            yield Office(Grant.everything("command line", domain), Tokens(pool, domain), domains)
         finally:
             await close_pool(pool)
 
@@ -126,9 +149,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack)
-        parts = [_basics(ground), await _mailboxes(ground), _messages(ground, stack), _notifications(ground, stack)]
+        access, authenticator = _access(ground)
+        parts = [_basics(ground), access, await _domains(ground), await _mailboxes(ground)]
+        parts += [_messages(ground, stack), _notifications(ground, stack)]
         _start(ground, parts, stack)
-        url = await _serve_http(ground, parts, stack)
+        url = await _serve_http(ground, parts, authenticator, stack)
         log.info("serving", url=url, domain=ground.domain, version=_version())
         yield Service(url)
         log.info("stopping")
@@ -159,6 +184,27 @@ def _basics(ground: Ground) -> _Parts:
 
     checks = {"database": database, "voicemail_tables": switch_tables, "switch": switch, "jobs": jobs}
     return _Parts(always=(ground.jobs.run,), checks=checks)
+
+
+def _access(ground: Ground) -> tuple[_Parts, Authenticator]:
+    static = ground.settings.api_token
+    tokens, cache = Tokens(ground.pool, ground.domain), GrantCache()
+    usage = TokenUsage(partial(token_store.note_use, ground.pool))
+    authenticator = Authenticator(
+        tokens.find,
+        cache,
+        usage,
+        static_token=static.get_secret_value() if static else None,
+        default_domain=ground.domain,
+    )
+    always = (TokenChanges(ground.dsn, cache).run, usage.run)
+    return _Parts(routes=(TokenRoutes(tokens),), always=always), authenticator
+
+
+async def _domains(ground: Ground) -> _Parts:
+    domains = Domains(ground.pool, ground.domain)
+    await when_database_answers(domains.ensure_default)
+    return _Parts(routes=(DomainRoutes(domains),))
 
 
 async def _mailboxes(ground: Ground) -> _Parts:
@@ -283,12 +329,10 @@ def _start(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> No
     stack.push_async_callback(end, *running)
 
 
-async def _serve_http(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> str:
+async def _serve_http(ground: Ground, parts: Sequence[_Parts], authenticator: Authenticator, stack: AsyncExitStack) -> str:
     settings = ground.settings
-    token = settings.api_token.get_secret_value() if settings.api_token else None
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
-    authenticator = Authenticator(TokenStore(ground.pool), token)
     application = build(routes, authenticator, title="FreeSWITCH voicemail", version=_version())
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
     await runner.setup()

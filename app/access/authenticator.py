@@ -15,7 +15,7 @@ Find = Callable[[bytes], Awaitable[Found | None]]
 
 
 class Authenticator:
-    """Checks tokens by their digests, so that neither a comparison nor an index tells by its time how much of a guess was right."""
+    """Checks tokens by their digests, so that the time of an answer does not tell how much of a guess was right."""
 
     def __init__(
         self, find: Find, cache: GrantCache, usage: TokenUsage, *, static_token: str | None, default_domain: Domain

@@ -33,9 +33,9 @@ FROM voicemail.api_token t CROSS JOIN LATERAL (
         max(expires_at) FILTER (WHERE NOT current AND expires_at > now()) AS old_valid_until
     FROM voicemail.api_token_secret WHERE token = t.name) s
 """
-PAGE = f"{_SHOWN} WHERE {_VISIBLE} ORDER BY t.name LIMIT $2 OFFSET $3"  # noqa: S608 - constants only
+PAGE = f"{_SHOWN} WHERE {_VISIBLE} ORDER BY t.name LIMIT $2 OFFSET $3"
 COUNT = f"SELECT count(*) FROM voicemail.api_token t WHERE {_VISIBLE}"  # noqa: S608
-GET = f"{_SHOWN} WHERE {_VISIBLE} AND t.name = $2"  # noqa: S608
+GET = f"{_SHOWN} WHERE {_VISIBLE} AND t.name = $2"
 LOCK = f"SELECT t.name FROM voicemail.api_token t WHERE {_VISIBLE} AND t.name = $2 FOR UPDATE"  # noqa: S608
 # Held until the token's own rows refer to them, so that none of these domains is deleted meanwhile.
 HOLD_DOMAINS = "SELECT name FROM voicemail.domain WHERE name = ANY ($1::text[]) ORDER BY name FOR KEY SHARE"
@@ -48,10 +48,10 @@ INSERT_SECRET = "INSERT INTO voicemail.api_token_secret (digest, token, expires_
 RETIRE_SECRETS = """
 UPDATE voicemail.api_token_secret SET current = false, expires_at = least(expires_at, now() + make_interval(secs => $2))
 WHERE token = $1
-"""  # noqa: S105
+"""
 FORGET_EXPIRED = "DELETE FROM voicemail.api_token_secret WHERE token = $1 AND NOT current AND expires_at <= now()"
 DELETE = "DELETE FROM voicemail.api_token WHERE name = $1"
-TELL = f"SELECT pg_notify('{CHANNEL}', $1)"  # noqa: S608
+TELL = f"SELECT pg_notify('{CHANNEL}', $1)"
 # At most one write a minute and token, however many copies of the service there are.
 NOTE_USE = """
 UPDATE voicemail.api_token_secret s SET last_used_at = u.used_at
@@ -71,9 +71,7 @@ async def find(pool: Pool, digest: bytes, default_domain: Domain) -> Found | Non
     return Found(grant, row["seconds_left"])
 
 
-async def page(
-    connection: Connection, seen: frozenset[Domain] | None, *, limit: int, offset: int
-) -> tuple[list[TokenInfo], int]:
+async def page(connection: Connection, seen: frozenset[Domain] | None, *, limit: int, offset: int) -> tuple[list[TokenInfo], int]:
     """The tokens that may be seen, by name, and how many there are."""
     rows = await connection.fetch(PAGE, _array(seen), limit, offset)
     return [_info(row) for row in rows], int(await connection.fetchval(COUNT, _array(seen)))

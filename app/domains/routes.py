@@ -1,4 +1,4 @@
-"""The HTTP side of domains. In a change, null is the service's own setting; PUT sets what is left out to that, PATCH leaves it."""
+"""The HTTP side of domains. null is the service's own setting; PUT resets what is left out to it, PATCH leaves that as it is."""
 
 from typing import Annotated, Any, Literal
 
