@@ -117,7 +117,7 @@ async def migrate_database(settings: Settings) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class Administration:
     """What the operator's command line works with, also while no service runs."""
 
     grant: Grant
@@ -126,7 +126,7 @@ class Office:
 
 
 @asynccontextmanager
-async def open_office(settings: Settings) -> AsyncIterator[Office]:
+async def open_administration(settings: Settings) -> AsyncIterator[Administration]:
     """Tokens and domains, with a grant for everything. Raises as ``migrate_database`` does."""
     domain = Domain.parse(settings.domain)
     async with open_database(settings) as dsn:
@@ -135,7 +135,7 @@ async def open_office(settings: Settings) -> AsyncIterator[Office]:
         try:
             domains = Domains(pool, domain)
             await domains.ensure_default()
-            yield Office(Grant.everything("command line", domain), Tokens(pool, domain), domains)
+            yield Administration(Grant.everything("command line", domain), Tokens(pool, domain), domains)
         finally:
             await close_pool(pool)
 

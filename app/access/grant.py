@@ -34,8 +34,8 @@ class Grant:
     def domain(self, asked: str | None = None, *, absent: str | None = None) -> Domain:
         """The domain that a call names, or the default one.
 
-        Raises ``NotFound`` with the text ``absent`` if the caller may not see that domain: give it the text of an absent thing, so
-        that both answers are the same. Raises ``Invalid`` for a text that names no domain at all.
+        Raises ``NotFound`` with the text ``absent`` if the caller may not see that domain: give it the text of an absent thing,
+        so that both answers are the same. Raises ``Invalid`` for a text that names no domain at all.
         """
         domain = Domain.parse(asked) if asked else self.default_domain
         if not self.allows(domain):

@@ -33,13 +33,13 @@ _CHECKS = {
 @cli.command("list")
 def show_all(context: typer.Context) -> int:
     """List the domains."""
-    from app.service import open_office
+    from app.service import open_administration
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            async for domain in page_through(office.domains.page, office.grant):
+        async with open_administration(settings(context)) as admin:
+            async for domain in page_through(admin.domains.page, admin.grant):
                 first = domain.settings.description.partition("\n")[0]
-                print(domain.name, "default" if domain.name == office.domains.default else "-", first, sep="\t")
+                print(domain.name, "default" if domain.name == admin.domains.default else "-", first, sep="\t")
         return 0
 
     return run(work())
@@ -48,11 +48,11 @@ def show_all(context: typer.Context) -> int:
 @cli.command()
 def show(context: typer.Context, name: Name) -> int:
     """Show a domain's settings; what is empty is the service's own."""
-    from app.service import open_office
+    from app.service import open_administration
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            domain = await office.domains.get(office.grant, name)
+        async with open_administration(settings(context)) as admin:
+            domain = await admin.domains.get(admin.grant, name)
         print("name", domain.name, sep="\t")
         for field in _CHECKS:
             print(field, getattr(domain.settings, field) or "", sep="\t")
@@ -74,7 +74,7 @@ def create(
     reply_to: ReplyTo = None,
 ) -> int:
     """Make a domain."""
-    from app.service import open_office
+    from app.service import open_administration
 
     given = _checked(
         description=description, time_zone=time_zone, language=language,
@@ -83,8 +83,8 @@ def create(
     new = HostedDomain(Domain.parse(name), DomainSettings(**given))  # type: ignore[arg-type]
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            await office.domains.create(office.grant, new)
+        async with open_administration(settings(context)) as admin:
+            await admin.domains.create(admin.grant, new)
         return 0
 
     return run(work())
@@ -103,7 +103,7 @@ def change(
     reply_to: ReplyTo = None,
 ) -> int:
     """Change the settings that are given; an empty one ("") is the service's own again."""
-    from app.service import open_office
+    from app.service import open_administration
 
     given = _checked(
         description=description, time_zone=time_zone, language=language,
@@ -111,8 +111,8 @@ def change(
     )  # fmt: skip
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            await office.domains.change(office.grant, name, given)
+        async with open_administration(settings(context)) as admin:
+            await admin.domains.change(admin.grant, name, given)
         return 0
 
     return run(work())
@@ -121,11 +121,11 @@ def change(
 @cli.command()
 def delete(context: typer.Context, name: Name) -> int:
     """Delete a domain in which no mailbox is left and which no token names."""
-    from app.service import open_office
+    from app.service import open_administration
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            await office.domains.delete(office.grant, name)
+        async with open_administration(settings(context)) as admin:
+            await admin.domains.delete(admin.grant, name)
         return 0
 
     return run(work())

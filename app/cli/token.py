@@ -32,7 +32,7 @@ def create(
     expires: Expires = None,
 ) -> int:
     """Make a token and print it, this once."""
-    from app.service import open_office
+    from app.service import open_administration
 
     new = NewToken(
         name=name,
@@ -42,8 +42,8 @@ def create(
     )
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            _made, text = await office.tokens.create(office.grant, new)
+        async with open_administration(settings(context)) as admin:
+            _made, text = await admin.tokens.create(admin.grant, new)
         print(text)
         return 0
 
@@ -53,11 +53,11 @@ def create(
 @cli.command("list")
 def show(context: typer.Context) -> int:
     """List the tokens: name, domains, scopes, when each expires and when it was used last (UTC)."""
-    from app.service import open_office
+    from app.service import open_administration
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            async for token in page_through(office.tokens.page, office.grant):
+        async with open_administration(settings(context)) as admin:
+            async for token in page_through(admin.tokens.page, admin.grant):
                 print(_line(token))
         return 0
 
@@ -72,13 +72,13 @@ def rotate(
     expires: Expires = None,
 ) -> int:
     """Replace a token by a new one of the same name and print that, this once."""
-    from app.service import open_office
+    from app.service import open_administration
 
     kept, expires_at = duration(overlap, "--overlap"), _expiry(expires)
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            token, text = await office.tokens.rotate(office.grant, name, overlap=kept, expires_at=expires_at)
+        async with open_administration(settings(context)) as admin:
+            token, text = await admin.tokens.rotate(admin.grant, name, overlap=kept, expires_at=expires_at)
         until = f"is valid until {_time(token.old_valid_until)}" if token.old_valid_until else "is not valid any more"
         print(f"voicemail: the old token {until}", file=sys.stderr)
         print(text)
@@ -90,11 +90,11 @@ def rotate(
 @cli.command()
 def revoke(context: typer.Context, name: Name) -> int:
     """Withdraw a token; every copy of the service refuses it at once."""
-    from app.service import open_office
+    from app.service import open_administration
 
     async def work() -> int:
-        async with open_office(settings(context)) as office:
-            await office.tokens.revoke(office.grant, name)
+        async with open_administration(settings(context)) as admin:
+            await admin.tokens.revoke(admin.grant, name)
         return 0
 
     return run(work())

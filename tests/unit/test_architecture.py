@@ -19,7 +19,7 @@ ALLOWED = {
     ("http", "database"),  # tokens are rows, and a database that is away is a 503
     ("switch", "database"),  # the switch's own tables are read over the same kind of pool
 }
-INSIDE_A_CAPABILITY = {"model": 0, "store": 1, "routes": 9}
+INSIDE_A_CAPABILITY = {"model": 0, "grant": 0, "scopes": 0, "store": 1, "routes": 9}
 MODULES = sorted(APP.rglob("*.py"))
 
 
