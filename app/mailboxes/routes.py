@@ -200,15 +200,17 @@ class MailboxRoutes:
         return Done()
 
     async def admit(self, call: Call) -> None:
-        """Raise ``NotFound`` if the mailbox of the path does not exist for the caller."""
-        self._admit(call.grant)
+        """Raise ``NotFound`` if the mailbox of the path, or the domain of a new one, does not exist for the caller."""
         if "key" in call.path:
+            self._admit(call.grant)
             await self._mailboxes.get(call.path["key"])
+        elif call.request.method == "POST":
+            self._admit(call.grant)
 
     def _admit(self, grant: Grant) -> None:
         """Raise ``NotFound`` where the token is for other domains: nothing of this one exists for it."""
         if not grant.allows(self._mailboxes.domain):
-            raise NotFound("there is no mailbox with this id or extension in the domains of this token")
+            raise NotFound("there is no mailbox with this id or extension")
 
     def _shown(self, mailbox: Mailbox, grant: Grant) -> MailboxJson:
         try:
