@@ -11,7 +11,6 @@ import uvloop
 
 from app.access.grant import Grant
 from app.config import Settings, load_settings
-from app.errors import Invalid
 from app.logs import configure_logging
 
 T = TypeVar("T")
@@ -45,10 +44,10 @@ def run(work: Coroutine[Any, Any, int]) -> int:
 
 
 def duration(text: str, option: str) -> timedelta:
-    """A time such as ``90d``, ``12h``, ``30m`` or ``0s``. Raises ``Invalid`` naming the option."""
+    """A time such as ``90d``, ``12h``, ``30m`` or ``0s``; anything else is a wrong call that names the option."""
     match = _DURATION.fullmatch(text)
     if match is None or (length := timedelta(**{_UNITS[match[2]]: int(match[1])})) > timedelta(days=36500):
-        raise Invalid.field(option, "must be a time such as 90d, 12h, 30m or 0s")
+        raise typer.BadParameter("must be a time such as 90d, 12h, 30m or 0s", param_hint=option)
     return length
 
 

@@ -1,6 +1,8 @@
 """``voicemail token``: the API's bearer tokens."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from app.access.model import NewToken, TokenInfo
 from app.access.scopes import EVERY, Scope
 from app.addressing import Domain
 from app.cli.running import duration, page_through, run, settings
-from app.errors import Invalid
+from app.errors import NotFound
 
 cli = typer.Typer(help="Manage the API's bearer tokens.", no_args_is_help=True)
 
@@ -78,7 +80,8 @@ def rotate(
 
     async def work() -> int:
         async with open_administration(settings(context)) as admin:
-            token, text = await admin.tokens.rotate(admin.grant, name, overlap=kept, expires_at=expires_at)
+            with _named(name):
+                token, text = await admin.tokens.rotate(admin.grant, name, overlap=kept, expires_at=expires_at)
         until = f"is valid until {_time(token.old_valid_until)}" if token.old_valid_until else "is not valid any more"
         print(f"voicemail: the old token {until}", file=sys.stderr)
         print(text)
@@ -94,24 +97,34 @@ def revoke(context: typer.Context, name: Name) -> int:
 
     async def work() -> int:
         async with open_administration(settings(context)) as admin:
-            await admin.tokens.revoke(admin.grant, name)
+            with _named(name):
+                await admin.tokens.revoke(admin.grant, name)
         return 0
 
     return run(work())
 
 
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say which token there is not. The service does not, so that its answers are the same for every name."""
+    try:
+        yield
+    except NotFound:
+        raise NotFound(f"there is no token named {name}") from None
+
+
 def _domains(given: list[str], *, every: bool) -> tuple[Domain, ...] | None:
     if every == bool(given):
-        raise Invalid.field("--domain", "say which domains it may see with --domain, or every one with --all-domains")
+        raise typer.BadParameter("say which domains with --domain, or every one with --all-domains", param_hint="--domain")
     return None if every else tuple(Domain.parse(each, "--domain") for each in given)
 
 
 def _scopes(given: list[str], *, every: bool) -> frozenset[Scope] | None:
     if every == bool(given):
-        raise Invalid.field("--scope", "say what it may do with --scope, or everything with --all-scopes")
+        raise typer.BadParameter("say what it may do with --scope, or everything with --all-scopes", param_hint="--scope")
     for each in given:
         if each not in set(Scope):
-            raise Invalid.field("--scope", "must be one of " + " ".join(Scope))
+            raise typer.BadParameter("must be one of " + " ".join(Scope), param_hint="--scope")
     return None if every else frozenset(Scope(each) for each in given)
 
 

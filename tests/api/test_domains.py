@@ -89,7 +89,6 @@ async def test_a_domain_with_mailboxes_removals_or_tokens_is_not_deleted(api: Si
         ("mailbox", "domain, extension, pin_encrypted, enabled", "$1, '101', '', true", "mailboxes"),
         ("directory_entry", "domain, extension", "$1, '101'", "not given up"),
     ):
-        # In a transaction of its own each, and undone, so that the service's own work does not meet them.
         await connection.execute(f"INSERT INTO voicemail.{table} ({columns}) VALUES ({values})", name)
         status, problem = await ask(api, "DELETE", f"/v1/domain/{name}")
         await connection.execute(f"DELETE FROM voicemail.{table} WHERE domain = $1", name)
@@ -148,12 +147,10 @@ HOSTILE = [
 async def test_a_wrong_field_is_named_and_nothing_is_made_or_changed(api: Site, name: str, field: str, value: object) -> None:
     if value == "\ud83c":
         raw = f'{{"name": "{name}", "{field}": "\\ud83c"}}'.encode()
-        request: dict[str, Any] = {"data": raw, "headers": None}
         async with api.client.post("/v1/domain", data=raw, headers={"Content-Type": "application/json"}) as answer:
             assert answer.status == 400
         return
-    request = {"json": {"name": name, field: value}}
-    status, problem = await ask(api, "POST", "/v1/domain", **request)
+    status, problem = await ask(api, "POST", "/v1/domain", json={"name": name, field: value})
     assert status == 422
     assert [error["field"] for error in problem["errors"]] == [field]
     if isinstance(value, str) and len(value) > 3:
