@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -19,7 +20,9 @@ from app.access.cache import WITH_NEWS, WITHOUT_NEWS, GrantCache
 from app.access.changes import TokenChanges
 from app.access.tokens import Tokens
 from app.access.usage import TokenUsage
-from app.database.pool import Pool, open_pool
+from app.database.embedded import EmbeddedPostgres
+from app.database.migrations import migrate
+from app.database.pool import UNAVAILABLE, Pool, open_pool
 from app.errors import InvalidToken
 
 LISTENERS = "FROM pg_stat_activity WHERE application_name = 'voicemail tokens' AND datname = current_database()"
@@ -120,6 +123,28 @@ async def test_a_revocation_while_the_listener_was_away_is_obeyed_as_soon_as_the
         assert await copy.works(later)
         await revoke_token(database, "later")
         assert await copy.refused_after(later) < SOON
+
+
+async def test_after_a_restart_of_the_database_revocations_are_heard_of_again(tmp_path: Path) -> None:
+    postgres = EmbeddedPostgres(tmp_path / "postgres")
+    async with postgres as dsn:
+        await migrate(dsn)
+        pool = await open_pool(dsn, application_name="test")
+        copy = Copy(dsn, pool)
+        text = await make_token(dsn, "gone")
+        async with copy.listening():
+            assert await copy.works(text)
+            await postgres.stop()
+            await copy.until(False)
+            with pytest.raises(UNAVAILABLE):
+                await copy.works(text)  # nothing is let in on an old word
+
+            await postgres.start()
+            await copy.until(True)
+            assert await copy.works(text)
+            await revoke_token(dsn, "gone")
+            assert await copy.refused_after(text) < SOON
+        pool.terminate()
 
 
 async def test_a_rotation_reaches_every_copy(database: str, pool: Pool) -> None:
