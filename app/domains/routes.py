@@ -1,6 +1,6 @@
 """The HTTP side of domains. null is the service's own setting; PUT resets what is left out to it, PATCH leaves that as it is."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -71,6 +71,8 @@ class DomainIn(_Settings):
 
 class DomainChangeIn(_Settings):
     """What a domain is to be. What was read with GET may be sent back; ``name`` must then be the domain's own."""
+
+    NULL_IS_A_VALUE: ClassVar[bool] = True  # null is the service's own setting, and not as if the field were left out
 
     name: Annotated[str | None, Field(description="the domain's own")] = None
 
