@@ -5,7 +5,9 @@ VoicemailError
 ├── Conflict
 ├── PreconditionFailed      it is not as the caller saw it last
 ├── Invalid                 one or more fields, each named
-├── Unauthorized
+├── Unauthorized            nobody was named
+│   └── InvalidToken        somebody was, and is not known
+├── Forbidden               the caller is known, and lacks a scope
 ├── Unavailable             something outside is away; the same call may work later
 │   ├── DatabaseUnavailable
 │   └── SwitchUnavailable
@@ -64,6 +66,19 @@ class Invalid(VoicemailError):
 
 class Unauthorized(VoicemailError):
     """A valid bearer token is needed."""
+
+
+class InvalidToken(Unauthorized):
+    """This token is not valid."""
+
+
+class Forbidden(VoicemailError):
+    """The token does not allow this."""
+
+    def __init__(self, scope: str | None = None, detail: str | None = None) -> None:
+        """``scope`` is the one that is missing; without it ``detail`` says what else the token must allow."""
+        self.scope = scope
+        super().__init__(detail or (f"this token lacks the scope {scope}" if scope else None))
 
 
 class Unavailable(VoicemailError):

@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
+from app.access.grant import Grant
+from app.access.tokens import Tokens
 from app.addressing import Domain
 from app.config import Settings
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
+from app.domains.service import Domains
 from app.ground import make_data_dir, open_database, open_ground
-from app.http.tokens import TokenStore
 from app.mailboxes.adopt import Adoption
 from app.mailboxes.installation import made_id
 from app.mailboxes.pins import PinCipher, load_or_create_key
@@ -28,14 +31,26 @@ async def migrate_database(settings: Settings) -> list[str]:
         return await migrate(dsn)
 
 
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """What the operator's command line works with, also while no service runs."""
+
+    grant: Grant
+    tokens: Tokens
+    domains: Domains
+
+
 @asynccontextmanager
-async def open_tokens(settings: Settings) -> AsyncIterator[TokenStore]:
-    """The API's tokens, also where no service runs. Raises as ``migrate_database`` does."""
+async def open_administration(settings: Settings) -> AsyncIterator[Administration]:
+    """Tokens and domains, with a grant for everything. Raises as ``migrate_database`` does."""
+    domain = Domain.parse(settings.domain)
     async with open_database(settings) as dsn:
         await migrate(dsn)
-        pool = await open_pool(dsn, size=1, application_name="token")
+        pool = await open_pool(dsn, size=1, application_name="command")
         try:
-            yield TokenStore(pool)
+            domains = Domains(pool, domain)
+            await domains.ensure_default()
+            yield Administration(Grant.everything("command line", domain), Tokens(pool, domain), domains)
         finally:
             await close_pool(pool)
 
@@ -51,6 +66,7 @@ async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
         try:
             cipher = PinCipher(load_or_create_key(settings.secret_key, settings.data_dir))
             await check_key(pool, cipher)
+            await Domains(pool, domain).ensure_default()
             async with pool.acquire() as connection:
                 owner = Owner(await made_id(connection), domain)
             switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())  # never started

@@ -6,20 +6,29 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 import structlog
 from aiohttp import web
 
+from app.access import store as token_store
+from app.access.authenticator import Authenticator
+from app.access.cache import GrantCache
+from app.access.changes import TokenChanges
+from app.access.routes import TokenRoutes
+from app.access.tokens import Tokens
+from app.access.usage import TokenUsage
 from app.config import PREFIX, Settings
 from app.database.claims import Claims
 from app.database.snapshot import Snapshots
 from app.database.sweep import Sweep
+from app.domains.routes import DomainRoutes
+from app.domains.service import Domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.ground import Ground, end, make_data_dir, open_ground, when_database_answers, why
 from app.http.application import build
 from app.http.health import Check, Degraded, HealthRoutes, OneAtATime, Readiness
-from app.http.tokens import Authenticator, TokenStore
 from app.mailboxes.batches import DirectoryBatches
 from app.mailboxes.installation import made_id
 from app.mailboxes.phone import PhonePins
@@ -124,9 +133,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack)
-        parts = [_basics(ground), await _mailboxes(ground), _messages(ground, stack), _notifications(ground, stack)]
+        access, authenticator = _access(ground)
+        parts = [_basics(ground), access, await _domains(ground), await _mailboxes(ground)]
+        parts += [_messages(ground, stack), _notifications(ground, stack)]
         _start(ground, parts, stack)
-        url = await _serve_http(ground, parts, stack)
+        url = await _serve_http(ground, parts, authenticator, stack)
         log.info("serving", url=url, domain=ground.domain, version=_version())
         yield Service(url)
         log.info("stopping")
@@ -164,6 +175,27 @@ def _basics(ground: Ground) -> _Parts:
 
     checks = {"database": database, "voicemail_tables": switch_tables, "switch": switch, "jobs": jobs}
     return _Parts(always=(ground.jobs.run,), checks=checks)
+
+
+def _access(ground: Ground) -> tuple[_Parts, Authenticator]:
+    static = ground.settings.api_token
+    tokens, cache = Tokens(ground.pool, ground.domain), GrantCache()
+    usage = TokenUsage(partial(token_store.note_use, ground.pool))
+    authenticator = Authenticator(
+        tokens.find,
+        cache,
+        usage,
+        static_token=static.get_secret_value() if static else None,
+        default_domain=ground.domain,
+    )
+    always = (TokenChanges(ground.dsn, cache).run, usage.run)
+    return _Parts(routes=(TokenRoutes(tokens),), always=always), authenticator
+
+
+async def _domains(ground: Ground) -> _Parts:
+    domains = Domains(ground.pool, ground.domain)
+    await when_database_answers(domains.ensure_default)
+    return _Parts(routes=(DomainRoutes(domains),))
 
 
 async def _mailboxes(ground: Ground) -> _Parts:
@@ -339,12 +371,10 @@ def _start(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> No
     stack.push_async_callback(end, *running)
 
 
-async def _serve_http(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> str:
+async def _serve_http(ground: Ground, parts: Sequence[_Parts], authenticator: Authenticator, stack: AsyncExitStack) -> str:
     settings = ground.settings
-    token = settings.api_token.get_secret_value() if settings.api_token else None
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
-    authenticator = Authenticator(TokenStore(ground.pool), token)
     application = build(routes, authenticator, title="FreeSWITCH voicemail", version=_version())
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
     await runner.setup()

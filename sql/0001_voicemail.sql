@@ -1,9 +1,24 @@
 -- The service's own schema. Nothing here refers to the switch's tables, and nothing is added to them:
 -- mod_voicemail drops and recreates its tables when a probe of its columns fails at profile load.
 
+-- NULL in a column that may be: the service's own setting.
+CREATE TABLE voicemail.domain (
+    name           text PRIMARY KEY,                      -- as the switch's directory and voicemail_msgs write it
+    description    text NOT NULL DEFAULT '',
+    time_zone      text,                                  -- VOICEMAIL_TIME_ZONE
+    language       text,                                  -- a BCP 47 tag, of its mails
+    mail_from      text,                                  -- VOICEMAIL_MAIL_FROM
+    mail_from_name text,
+    reply_to       text,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now()
+);
+-- Domains that differ only in capitals would be one host and two tenants.
+CREATE UNIQUE INDEX domain_lower_name ON voicemail.domain (lower(name));
+
 CREATE TABLE voicemail.mailbox (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    domain            text NOT NULL,
+    domain            text NOT NULL REFERENCES voicemail.domain (name),
     extension         text NOT NULL,
     pin_encrypted     bytea NOT NULL,                     -- AES-GCM with VOICEMAIL_SECRET_KEY
     mail_to           text NOT NULL DEFAULT '',           -- addresses as given, separated by commas
@@ -140,12 +155,33 @@ CREATE TABLE voicemail.notification_recipient (
     PRIMARY KEY (notification_id, address)
 );
 
+-- A bearer token: what it allows. Its text is nowhere; the digests that are valid for it are in api_token_secret.
 CREATE TABLE voicemail.api_token (
-    name       text PRIMARY KEY,
-    digest     bytea NOT NULL UNIQUE,                     -- SHA-256 of the token
-    domains    text[],                                    -- NULL: every domain
-    created_at timestamptz NOT NULL DEFAULT now()
+    name           text PRIMARY KEY,
+    all_domains    boolean NOT NULL,                      -- every domain, also those that come later; else api_token_domain
+    all_scopes     boolean NOT NULL,                      -- every scope, also those of later releases; else scopes
+    scopes         text[] NOT NULL,
+    default_domain text REFERENCES voicemail.domain (name),  -- of a call that names none; NULL: VOICEMAIL_DOMAIN
+    created_at     timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE TABLE voicemail.api_token_domain (
+    token  text NOT NULL REFERENCES voicemail.api_token (name) ON DELETE CASCADE,
+    domain text NOT NULL REFERENCES voicemail.domain (name),
+    PRIMARY KEY (token, domain)
+);
+CREATE INDEX api_token_domain_domain ON voicemail.api_token_domain (domain);
+
+-- A rotation adds a row; the ones before it expire when the overlap is over.
+CREATE TABLE voicemail.api_token_secret (
+    digest       bytea PRIMARY KEY,                       -- SHA-256 of the token's text
+    token        text NOT NULL REFERENCES voicemail.api_token (name) ON DELETE CASCADE,
+    current      boolean NOT NULL DEFAULT true,           -- false: replaced by a rotation
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz NOT NULL,
+    last_used_at timestamptz                              -- to the minute
+);
+CREATE INDEX api_token_secret_token ON voicemail.api_token_secret (token);
 
 -- Facts about this installation: its id, which each mailbox file names; when it first started on this switch; what is wrong in
 -- the directory folder of a domain ('directory of DOMAIN', '' where all is well).

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from access_tokens import LAB, make_domains
 from databases import another
 from pbx import Site, stand_in
 
@@ -36,6 +37,7 @@ async def template(postgres: str) -> str:
     await migrate(dsn)
     connection = await asyncpg.connect(dsn)
     await connection.execute(TABLES.read_text())
+    await make_domains(connection, LAB)
     await connection.close()
     return TEMPLATE
 

@@ -1,14 +1,29 @@
 """What every command shares: its settings, and an event loop for its work."""
 
-from collections.abc import Coroutine
+import re
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 import uvloop
 
+from app.access.grant import Grant
 from app.config import Settings, load_settings
 from app.logs import configure_logging
+
+T = TypeVar("T")
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_PAGE = 1000
+
+
+class Pages(Protocol[T]):
+    """A service's function that gives a page of a list."""
+
+    def __call__(self, grant: Grant, *, limit: int, offset: int) -> Awaitable[tuple[list[T], int]]:
+        """A page, and how many there are."""
 
 
 def env_file(context: typer.Context) -> Path:
@@ -26,3 +41,21 @@ def settings(context: typer.Context) -> Settings:
 def run(work: Coroutine[Any, Any, int]) -> int:
     """Run ``work`` on an event loop and return its exit status."""
     return uvloop.run(work)
+
+
+def duration(text: str, option: str) -> timedelta:
+    """A time such as ``90d``, ``12h``, ``30m`` or ``0s``; anything else is a wrong call that names the option."""
+    match = _DURATION.fullmatch(text)
+    if match is None or (length := timedelta(**{_UNITS[match[2]]: int(match[1])})) > timedelta(days=36500):
+        raise typer.BadParameter("must be a time such as 90d, 12h, 30m or 0s", param_hint=option)
+    return length
+
+
+async def page_through(pages: Pages[T], grant: Grant) -> AsyncIterator[T]:
+    """Everything in a list, page by page."""
+    offset, total = 0, 1
+    while offset < total:
+        found, total = await pages(grant, limit=_PAGE, offset=offset)
+        for item in found:
+            yield item
+        offset += _PAGE

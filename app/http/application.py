@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from secrets import token_hex
 from typing import Any
 
@@ -11,18 +11,19 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
+from app.access.authenticator import Authenticator
+from app.access.grant import NOBODY, Grant
+from app.errors import Forbidden
 from app.http.docs import add_docs
 from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, read_query
 from app.http.problems import problem_of
 from app.http.routing import Answer, Call, Endpoint, endpoints
-from app.http.tokens import Authenticator, Grant
 
 log = structlog.get_logger(__name__)
 
 LARGEST_BODY = 1024 * 1024
 _GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
-_NOBODY = Grant(frozenset())
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 _QUIET = {"/healthz", "/readyz"}
 
@@ -31,24 +32,33 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def build(routes: Sequence[object], authenticator: Authenticator, *, title: str, version: str) -> web.Application:
     """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them."""
-    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator)])
+    public: set[object] = {_without_slash}  # the handlers that anybody may call; a path that no route has is not among them
+    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator, public)])
     bodies = BodyReader()
     found = [endpoint for group in routes for endpoint in endpoints(group)]
     # Fixed paths first: /v1/voicemail/message is not an extension.
     for endpoint in sorted(found, key=lambda endpoint: "{" in endpoint.mark.path):
         handler = _handler(endpoint, bodies)
+        if not endpoint.guarded:
+            public.add(handler)
         for method in ("GET", "HEAD") if endpoint.mark.method == "GET" else (endpoint.mark.method,):
             application.router.add_route(method, endpoint.mark.path, handler)
     for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
         application.router.add_route("*", f"{path}/", _without_slash)
-    add_docs(application, orjson.dumps(describe(found, title=title, version=version)))
+    public.update(add_docs(application, orjson.dumps(describe(found, title=title, version=version))))
     return application
 
 
 def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
     bound, query, body, status = endpoint.handler, endpoint.query, endpoint.body, endpoint.mark.status
+    scope, admit = endpoint.mark.scope, endpoint.admit
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        call = Call(request, request.get(_GRANT, NOBODY))
+        if scope is not None and scope not in call.grant.scopes:
+            if admit is not None:
+                await admit(call)  # what does not exist for the caller is a 404, whatever the caller lacks
+            raise Forbidden(scope)
         arguments: dict[str, Any] = {}
         if query is not None:
             arguments["query"] = read_query(request, query)
@@ -56,7 +66,7 @@ def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
             read_query(request, NoQuery)
         if body is not None:
             arguments["body"] = await bodies.read(request, body)
-        return _response(await bound(Call(request, request.get(_GRANT, _NOBODY)), **arguments), status)
+        return _response(await bound(call, **arguments), status)
 
     return handle
 
@@ -90,21 +100,22 @@ def _encoded(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _gate(authenticator: Authenticator) -> Any:
+def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
     @web.middleware
     async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
         began = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16)
-        grant = _NOBODY
+        grant = NOBODY
+        guarded = request.match_info.handler not in public
         try:
-            if request.path.startswith("/v1/"):
+            if guarded:
                 request[_GRANT] = grant = await authenticator.grant(request.headers.get("Authorization"))
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error is a problem to the client
             response = problem_of(error)
         if not response.prepared:
-            _headers(request, response, request_id)
+            _headers(response, request_id, guarded=guarded)
         if request.path not in _QUIET:
             _log(request, response, grant, request_id, began)
         return response
@@ -112,10 +123,10 @@ def _gate(authenticator: Authenticator) -> Any:
     return gate
 
 
-def _headers(request: web.Request, response: web.StreamResponse, request_id: str) -> None:
+def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) -> None:
     response.headers["X-Request-ID"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/v1/"):
+    if guarded:
         response.headers.setdefault("Cache-Control", "no-store")
 
 

@@ -21,8 +21,8 @@ _POLICY = (
 )
 
 
-def add_docs(application: web.Application, document: bytes) -> None:
-    """Serve the OpenAPI document and the page that shows it; neither needs a token."""
+def add_docs(application: web.Application, document: bytes) -> list[object]:
+    """Serve the OpenAPI document and the page that shows it; the handlers, none of which needs a token."""
 
     async def openapi(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
@@ -36,3 +36,4 @@ def add_docs(application: web.Application, document: bytes) -> None:
     application.router.add_get("/openapi.json", openapi)
     application.router.add_get("/docs", page)
     application.router.add_get(f"/docs/{_SCRIPT}", script)
+    return [openapi, page, script]

@@ -111,12 +111,12 @@ class HealthRoutes:
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
-    @get("/healthz", summary="Whether the process lives")
+    @get("/healthz", scope=None, summary="Whether the process lives")
     async def check_health(self, call: Call) -> Health:  # noqa: ARG002
         """Always ok: that it is answered is the answer."""
         return Health()
 
-    @get("/readyz", summary="Whether database, switch, recordings folder and mail server are there")
+    @get("/readyz", scope=None, summary="Whether database, switch, recordings folder and mail server are there")
     async def check_readiness(self, call: Call) -> Answer[ReadyState]:  # noqa: ARG002
         """503 while the database or the switch's tables cannot be used; 200 and ``degraded`` while anything else is away."""
         state = await self._readiness.state()

@@ -88,7 +88,7 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     }
     if mark.description:
         operation["description"] = mark.description
-    operation["security"] = [{"token": []}] if endpoint.guarded else []
+    operation["security"] = [{"token": [endpoint.mark.scope]}] if endpoint.guarded else []
     if endpoint.body is not None:
         schema = references[(endpoint.body, "validation")]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -161,7 +161,7 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
 def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
     if not endpoint.guarded:
         return []
-    found = [("401", "no valid token")]
+    found = [("401", "no valid token"), ("403", f"the token lacks the scope {endpoint.mark.scope}")]
     if "{" in endpoint.mark.path:
         found.append(("404", "there is no such thing"))
     if endpoint.body is not None:

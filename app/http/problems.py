@@ -11,7 +11,9 @@ from app.database.pool import UNAVAILABLE
 from app.errors import (
     Conflict,
     FieldError,
+    Forbidden,
     Invalid,
+    InvalidToken,
     NotFound,
     PreconditionFailed,
     SwitchRefused,
@@ -38,6 +40,7 @@ class UnsupportedMediaType(VoicemailError):
 _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
     (Invalid, 422),
     (NotFound, 404),
+    (Forbidden, 403),
     (Conflict, 409),
     (PreconditionFailed, 412),
     (BadRequest, 400),
@@ -73,10 +76,8 @@ def problem_of(error: Exception) -> web.Response:
     """The problem that an exception of a handler is for its client. A bug is logged, and told without its text."""
     if isinstance(error, web.HTTPException):
         return _of_aiohttp(error)
-    if isinstance(error, Unauthorized):
-        given = "not valid" in error.detail
-        challenge = 'Bearer error="invalid_token"' if given else "Bearer"
-        return problem(401, error.detail, headers={"WWW-Authenticate": challenge})
+    if isinstance(error, Unauthorized | Forbidden):
+        return _of_access(error)
     if isinstance(error, VoicemailError):
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         if isinstance(error, Invalid) and error.errors:
@@ -88,6 +89,15 @@ def problem_of(error: Exception) -> web.Response:
     # The text of an exception may quote what it choked on, so only its type and place are told.
     log.error("request_failed", error=type(error).__name__, at=places_of(error))
     return problem(500, "this is a fault of the service; its log says where")
+
+
+def _of_access(error: Unauthorized | Forbidden) -> web.Response:
+    """With the challenge of RFC 6750, section 3.1."""
+    if isinstance(error, Forbidden):
+        challenge = f'Bearer error="insufficient_scope", scope="{error.scope}"' if error.scope else None
+        return problem(403, error.detail, headers={"WWW-Authenticate": challenge} if challenge else None)
+    challenge = 'Bearer error="invalid_token"' if isinstance(error, InvalidToken) else "Bearer"
+    return problem(401, error.detail, headers={"WWW-Authenticate": challenge})
 
 
 def _of_aiohttp(error: web.HTTPException) -> web.Response:

@@ -9,11 +9,13 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
-from app.http.tokens import Grant
+from app.access.grant import Grant
+from app.access.scopes import Scope
 
 T = TypeVar("T")
 _Method = Callable[..., Awaitable[Any]]
 _MARK = "__voicemail_route__"
+ADMIT = "admit"  # the method of a class of routes that raises NotFound if what a path names does not exist for the caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Call:
     def path(self) -> Mapping[str, str]:
         """The variable parts of the path, decoded."""
         return self.request.match_info
+
+
+Admit = Callable[[Call], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Mark:
     status: int
     description: str
     streams: str | None
+    scope: Scope | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,12 @@ class Endpoint:
     body: type[BaseModel] | None
     result: Any
     tag: str
+    admit: Admit | None
 
     @property
     def guarded(self) -> bool:
-        """Whether a bearer token is needed."""
-        return self.mark.path.startswith("/v1/")
+        """Whether a bearer token is needed; a route without a scope is public."""
+        return self.mark.scope is not None
 
 
 def _decorator(mark: Mark) -> Callable[[_Method], _Method]:
@@ -75,31 +82,42 @@ def _decorator(mark: Mark) -> Callable[[_Method], _Method]:
     return decorate
 
 
+# Every route says its scope; ``scope=None`` says aloud that anybody may call it.
+
+
 def get(
-    path: str, *, summary: str, status: int = 200, description: str = "", streams: str | None = None
+    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = "", streams: str | None = None
 ) -> Callable[[_Method], _Method]:
     """A GET route, and HEAD with it. ``streams`` is the content type of a handler that streams its answer itself."""
-    return _decorator(Mark("GET", path, summary, status, description, streams))
+    return _decorator(Mark("GET", path, summary, status, description, streams, scope))
 
 
-def post(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+def post(
+    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+) -> Callable[[_Method], _Method]:
     """A POST route."""
-    return _decorator(Mark("POST", path, summary, status, description, None))
+    return _decorator(Mark("POST", path, summary, status, description, None, scope))
 
 
-def put(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+def put(
+    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+) -> Callable[[_Method], _Method]:
     """A PUT route."""
-    return _decorator(Mark("PUT", path, summary, status, description, None))
+    return _decorator(Mark("PUT", path, summary, status, description, None, scope))
 
 
-def patch(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+def patch(
+    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+) -> Callable[[_Method], _Method]:
     """A PATCH route."""
-    return _decorator(Mark("PATCH", path, summary, status, description, None))
+    return _decorator(Mark("PATCH", path, summary, status, description, None, scope))
 
 
-def delete(path: str, *, summary: str, status: int = 200, description: str = "") -> Callable[[_Method], _Method]:
+def delete(
+    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+) -> Callable[[_Method], _Method]:
     """A DELETE route."""
-    return _decorator(Mark("DELETE", path, summary, status, description, None))
+    return _decorator(Mark("DELETE", path, summary, status, description, None, scope))
 
 
 def endpoints(routes: object) -> list[Endpoint]:
@@ -108,17 +126,18 @@ def endpoints(routes: object) -> list[Endpoint]:
     for name in vars(type(routes)):
         mark = getattr(getattr(type(routes), name), _MARK, None)
         if isinstance(mark, Mark):
-            found.append(_endpoint(mark, getattr(routes, name), type(routes).__name__.removesuffix("Routes").lower()))
+            tag = type(routes).__name__.removesuffix("Routes").lower()
+            found.append(_endpoint(mark, getattr(routes, name), tag, getattr(routes, ADMIT, None)))
     return found
 
 
-def _endpoint(mark: Mark, handler: _Method, tag: str) -> Endpoint:
+def _endpoint(mark: Mark, handler: _Method, tag: str, admit: Admit | None) -> Endpoint:
     hints = typing.get_type_hints(handler)
     names = list(inspect.signature(handler).parameters)
     unknown = set(names) - {"call", "query", "body"}
     if names[:1] != ["call"] or unknown:
         raise TypeError(f"{handler} must take call, and query and body where it needs them")
-    return Endpoint(mark, handler, hints.get("query"), hints.get("body"), _result(hints.get("return")), tag)
+    return Endpoint(mark, handler, hints.get("query"), hints.get("body"), _result(hints.get("return")), tag, admit)
 
 
 def _result(annotation: Any) -> Any:

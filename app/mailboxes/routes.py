@@ -6,12 +6,13 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from app.access.grant import Grant
+from app.access.scopes import Scope
 from app.addressing import Extension
 from app.errors import Invalid, NotFound
 from app.http.conditions import conditional, etag, if_match
 from app.http.paging import Page, Paging
 from app.http.routing import Answer, Call, delete, get, patch, post, put
-from app.http.tokens import Grant
 from app.mailboxes import fields
 from app.mailboxes.model import (
     KEEP,
@@ -126,7 +127,9 @@ class MailboxOut(BaseModel):
 
     id: UUID
     extension: str
-    password: Annotated[str, Field(description="empty where it cannot be decrypted with this VOICEMAIL_SECRET_KEY")]
+    password: Annotated[
+        str, Field(description="empty without the scope pin:read, and where VOICEMAIL_SECRET_KEY cannot decrypt it")
+    ]
     mail_to: str
     local_after_email: bool
     enabled: bool
@@ -233,17 +236,17 @@ class MailboxRoutes:
 
     # The answers are built as plain dicts: a thousand models take longer to validate and dump than their rows to read.
 
-    @get("/v1/voicemail", summary="List mailboxes by extension")
+    @get("/v1/voicemail", scope=Scope.MAILBOX_READ, summary="List mailboxes by extension")
     async def list(self, call: Call, query: Paging) -> Page[MailboxOut]:
         """A page of mailboxes."""
         found: list[Mailbox] = []
         total = 0
         if call.grant.allows(self._mailboxes.domain):
             found, total = await self._mailboxes.page(limit=query.limit, offset=query.offset)
-        data = [self._shown(mailbox) for mailbox in found]
+        data = [self._shown(mailbox, call.grant) for mailbox in found]
         return cast("Page[MailboxOut]", {"data": data, "limit": query.limit, "offset": query.offset, "total": total})
 
-    @post("/v1/voicemail", summary="Create a mailbox", status=201)
+    @post("/v1/voicemail", scope=Scope.MAILBOX_WRITE, summary="Create a mailbox", status=201)
     async def create(self, call: Call, body: MailboxIn) -> Answer[Created]:
         """The mailbox, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
@@ -259,46 +262,54 @@ class MailboxRoutes:
                 id=body.id,
             )
         )
-        answer = {"data": self._shown(mailbox), "message": "successfully"}
+        answer = {"data": self._shown(mailbox, call.grant), "message": "successfully"}
         headers = {"Location": f"/v1/voicemail/{mailbox.id}", **etag(mailbox.version)}
         return Answer(cast(Created, answer), headers=headers)
 
-    @get("/v1/voicemail/{key}", summary="Get a mailbox by its id or extension")
+    @get("/v1/voicemail/{key}", scope=Scope.MAILBOX_READ, summary="Get a mailbox by its id or extension")
     async def show(self, call: Call) -> Answer[MailboxOut]:
         """The mailbox itself; its ``ETag`` changes with what can be set, not with ``directory``."""
         self._admit(call.grant)
         mailbox = await self._mailboxes.get(call.path["key"])
-        return Answer(cast(MailboxOut, self._shown(mailbox)), headers=etag(mailbox.version))
+        return Answer(cast(MailboxOut, self._shown(mailbox, call.grant)), headers=etag(mailbox.version))
 
-    @put("/v1/voicemail/{key}", summary="Change a mailbox")
+    @put("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change a mailbox")
     @conditional
     async def replace(self, call: Call, body: MailboxChangeIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
         return _done(await self._mailboxes.replace(call.path["key"], _change(body, if_match(call.request))))
 
-    @patch("/v1/voicemail/{key}", summary="Change some fields of a mailbox")
+    @patch("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change some fields of a mailbox")
     @conditional
     async def update(self, call: Call, body: MailboxPatchIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
         return _done(await self._mailboxes.replace(call.path["key"], _change(body, if_match(call.request))))
 
-    @delete("/v1/voicemail/{key}", summary="Delete a mailbox; its messages stay")
+    @delete("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Delete a mailbox; its messages stay")
     @conditional
     async def remove(self, call: Call) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         self._admit(call.grant)
         return _done(await self._mailboxes.delete(call.path["key"], if_match(call.request)))
 
+    async def admit(self, call: Call) -> None:
+        """Raise ``NotFound`` if the mailbox of the path, or the domain of a new one, does not exist for the caller."""
+        if "key" in call.path:
+            self._admit(call.grant)
+            await self._mailboxes.get(call.path["key"])
+        elif call.request.method == "POST":
+            self._admit(call.grant)
+
     def _admit(self, grant: Grant) -> None:
         """Raise ``NotFound`` where the token is for other domains: nothing of this one exists for it."""
         if not grant.allows(self._mailboxes.domain):
-            raise NotFound("there is no mailbox with this id or extension in the domains of this token")
+            raise NotFound("there is no mailbox with this id or extension")
 
-    def _shown(self, mailbox: Mailbox) -> MailboxJson:
+    def _shown(self, mailbox: Mailbox, grant: Grant) -> MailboxJson:
         try:
-            pin = self._mailboxes.pin(mailbox)
+            pin = self._mailboxes.pin(mailbox) if grant.has(Scope.PIN_READ) else ""
         except PinUnreadable:
             pin = ""  # the others of a page are shown all the same
         return {

@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, Field
 
+from app.access.scopes import Scope
 from app.addressing import Extension
 from app.errors import Invalid
 from app.http.files import stream
@@ -66,7 +67,7 @@ class MessageRoutes:
 
     # The answers are built as plain dicts: to validate and dump fifty models takes longer than to read their rows.
 
-    @get("/v1/voicemail/message", summary="List messages, newest first")
+    @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first")
     async def list(self, call: Call, query: MessageQuery) -> Page[MessageOut]:
         """A page of messages."""
         base = base_url(call.request, self._public_url)
@@ -81,14 +82,28 @@ class MessageRoutes:
         key = (call.grant.domains, query.extension, query.limit, query.offset, base)
         return cast("Page[MessageOut]", await self._pages.get(key, make))
 
-    @get("/v1/voicemail/message/{key}", summary="Get a message by its id, or the newest of a mailbox by its extension")
+    @get(
+        "/v1/voicemail/message/{key}",
+        scope=Scope.MESSAGE_READ,
+        summary="Get a message by its id, or the newest of a mailbox by its extension",
+    )
     async def show(self, call: Call) -> MessageOut:
         """One message."""
         message = await self._messages.find(call.grant, call.path["key"])
         return cast(MessageOut, self._rendering.message(message, base_url(call.request, self._public_url)))
 
-    @get("/v1/voicemail/message/{key}/download", summary="Download a message's recording", streams="audio/wav")
+    @get(
+        "/v1/voicemail/message/{key}/download",
+        scope=Scope.MESSAGE_AUDIO,
+        summary="Download a message's recording",
+        streams="audio/wav",
+    )
     async def download_recording(self, call: Call) -> web.StreamResponse:
         """The recording, as the switch made it."""
         message = await self._messages.find(call.grant, call.path["key"])
         return stream(self._messages.audio(message))
+
+    async def admit(self, call: Call) -> None:
+        """Raise ``NotFound`` if the message of the path does not exist for the caller."""
+        if "key" in call.path:
+            await self._messages.find(call.grant, call.path["key"])

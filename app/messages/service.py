@@ -3,10 +3,10 @@
 from pathlib import Path
 from uuid import UUID
 
+from app.access.grant import Grant
 from app.addressing import Domain, Extension
 from app.database.pool import Pool
 from app.errors import Invalid, NotFound
-from app.http.tokens import Grant
 from app.messages import records, store
 from app.messages.model import Message, MessageRow, readable, uuid_in
 from app.messages.recorder import Recorder

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from app.access.scopes import Scope
 from app.http.routing import Call, get
 from app.notifications.service import History, Notifications
 
@@ -57,10 +58,14 @@ class NotificationRoutes:
     def __init__(self, notifications: Notifications) -> None:
         self._notifications = notifications
 
-    @get("/v1/voicemail/message/{key}/notification", summary="Get what became of a message's mail")
+    @get("/v1/voicemail/message/{key}/notification", scope=Scope.NOTIFICATION_READ, summary="Get what became of a message's mail")
     async def show(self, call: Call) -> NotificationOut:
         """The notification of one message."""
         return _shown(await self._notifications.of_message(call.grant, call.path["key"]))
+
+    async def admit(self, call: Call) -> None:
+        """Raise ``NotFound`` if the notification of the path does not exist for the caller."""
+        await self._notifications.of_message(call.grant, call.path["key"])
 
 
 def _shown(history: History) -> NotificationOut:

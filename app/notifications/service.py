@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from app.access.grant import Grant
 from app.addressing import Domain, Extension
 from app.database.pool import Connection, Pool
 from app.errors import Invalid, NotFound
-from app.http.tokens import Grant
 from app.notifications import ledger
 from app.notifications.model import Notification, Recipient
 

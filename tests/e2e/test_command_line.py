@@ -5,6 +5,7 @@ import base64
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -12,6 +13,7 @@ import asyncpg
 import pytest
 from pbx import CHECKOUT, Site, stand_in, voicemail
 
+from app.cli.main import main
 from app.config import Settings
 
 
@@ -27,32 +29,107 @@ async def test_a_token_is_made_listed_used_and_revoked(stand_in_site: Site) -> N
     site, environment = stand_in_site, stand_in_site.environment()
     run = {"environment": environment, "folder": site.folder}
 
-    status, output, _ = await voicemail("token", "create", "phone-book", **run)  # type: ignore[arg-type]
+    everything = ("--all-domains", "--all-scopes")
+    status, output, _ = await voicemail("token", "create", "phone-book", *everything, **run)  # type: ignore[arg-type]
     token = output.strip()
     assert status == 0
     assert len(token) >= 32
+    assert token.startswith("vm_")
     async with site.client.get("/v1/voicemail", headers={"Authorization": f"Bearer {token}"}) as answer:
         assert answer.status == 200
 
-    status, _, errors = await voicemail("token", "create", "phone-book", **run)  # type: ignore[arg-type]
+    status, _, errors = await voicemail("token", "create", "phone-book", *everything, **run)  # type: ignore[arg-type]
     assert (status, "phone-book already" in errors) == (1, True)
-    assert (await voicemail("token", "create", "branch", "--domain", "a.example", "--domain", "b.example", **run))[0] == 0  # type: ignore[arg-type]
+    for domain in ("b.example", "a.example"):
+        assert (await voicemail("domain", "create", domain, **run))[0] == 0  # type: ignore[arg-type]
+    branch = ("branch", "--domain", "b.example", "--domain", "a.example", "--scope", "message:read", "--expires", "90d")
+    assert (await voicemail("token", "create", *branch, **run))[0] == 0  # type: ignore[arg-type]
     _, output, _ = await voicemail("token", "list", **run)  # type: ignore[arg-type]
-    assert output.splitlines() == ["branch\ta.example,b.example", "phone-book\tevery domain"]
+    lines = [line.split("\t") for line in output.splitlines()]
+    assert [line[:3] for line in lines] == [["branch", "a.example,b.example", "message:read"], ["phone-book", "*", "*"]]
+    ends = (datetime.now(UTC) + timedelta(days=90)).strftime("expires %Y-%m-%d ")
+    assert lines[0][3].startswith(ends)
+    assert lines[0][4] == "never used"
     assert token not in output
+
+    status, output, errors = await voicemail("token", "rotate", "phone-book", "--overlap", "1h", **run)  # type: ignore[arg-type]
+    assert (status, "the old token is valid until" in errors) == (0, True)
+    for text in (token, output.strip()):
+        async with site.client.get("/v1/voicemail", headers={"Authorization": f"Bearer {text}"}) as answer:
+            assert answer.status == 200
 
     assert (await voicemail("token", "revoke", "phone-book", **run))[0] == 0  # type: ignore[arg-type]
     status, _, errors = await voicemail("token", "revoke", "phone-book", **run)  # type: ignore[arg-type]
     assert (status, "no token named phone-book" in errors) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "a\nb", "'; DROP TABLE x; --", "🎉"])
-async def test_a_wrong_token_name_is_refused(offline: Site, name: str) -> None:
-    status, output, errors = await voicemail("token", "create", name, environment=offline.environment(), folder=offline.folder)
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [(["--all-scopes"], 2, "--domain"), (["--all-domains"], 2, "--scope"), (["--all-domains", "--scope", "all"], 2, "mailbox:read"),
+     (["--all-domains", "--domain", "lab.local", "--all-scopes"], 2, "--domain"),
+     (["--all-domains", "--all-scopes", "--scope", "admin"], 2, "--scope"), (["--domain", "a\nb", "--all-scopes"], 1, "--domain"),
+     *((["--all-domains", "--all-scopes", "--expires", time], 2, "--expires") for time in ("soon", "999999999d", "-1d", "1d\n", "1", "d"))],
+)  # fmt: skip
+def test_a_token_s_domains_scopes_and_time_must_be_said_rightly(
+    arguments: list[str], status: int, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["token", "create", "x", *arguments]) == status
+
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert named in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["create", "a b"], "domain"), (["create", "a.example", "--time-zone", "Mars"], "--time-zone"),
+     (["change", "lab.local", "--mail-from", "a@b\nBcc: c@d"], "--mail-from"), (["change", "lab.local", "--language", "x_y"], "--language")],
+)  # fmt: skip
+def test_a_wrong_setting_of_a_domain_is_named(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["domain", *arguments]) == 1
+
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["token", "create", "x", "--domain", "nowhere.example", "--all-scopes"], "no domain nowhere.example"),
+     (["token", "rotate", "nobody"], "no token named nobody"), (["domain", "delete", "lab.local"], "VOICEMAIL_DOMAIN")],
+)  # fmt: skip
+async def test_what_cannot_be_done_with_tokens_and_domains_is_said(offline: Site, arguments: list[str], said: str) -> None:
+    status, output, errors = await voicemail(*arguments, environment=offline.environment(), folder=offline.folder)
 
     assert (status, output) == (1, "")
-    assert "name" in errors
+    assert said in errors
     assert "Traceback" not in errors
+
+
+async def test_a_domain_is_made_listed_shown_changed_and_deleted(offline: Site) -> None:
+    async def run(*arguments: str) -> str:
+        status, output, errors = await voicemail("domain", *arguments, environment=offline.environment(), folder=offline.folder)
+        assert status == 0, errors
+        return output
+
+    await run(
+        "create", "a.example", "--description", "A branch", "--time-zone", "Asia/Ho_Chi_Minh", "--mail-from", "vm@a.example"
+    )
+    assert (await run("list")).splitlines() == ["a.example\t-\tA branch", "lab.local\tdefault\t"]
+    await run("change", "a.example", "--language", "VI", "--time-zone", "")
+    shown = dict(line.split("\t") for line in (await run("show", "a.example")).splitlines())
+    assert shown == {
+        "name": "a.example", "description": "A branch", "time_zone": "", "language": "vi", "mail_from": "vm@a.example",
+        "mail_from_name": "", "reply_to": "",
+    }  # fmt: skip
+    await run("delete", "a.example")
+    assert (await run("list")).splitlines() == ["lab.local\tdefault\t"]
+
+
+async def test_a_default_domain_that_differs_only_in_capitals_stops_the_start(offline: Site) -> None:
+    status, _, errors = await voicemail(
+        "domain", "list", environment=offline.environment(domain="LAB.Local"), folder=offline.folder
+    )
+
+    assert (status, "VOICEMAIL_DOMAIN" in errors, "lab.local" in errors) == (2, True, True)
 
 
 async def test_migrate_brings_an_empty_database_up_to_date_and_says_so(offline: Site) -> None:

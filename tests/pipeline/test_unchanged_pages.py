@@ -6,12 +6,12 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from access_tokens import make_token
 from pbx import Site
 from switch_rows import insert, switch_row
 
 from app.database.pool import Pool
 from app.database.snapshot import Snapshots
-from app.http.tokens import TokenStore
 from app.messages.unchanged import UnchangedPages
 
 
@@ -184,7 +184,7 @@ async def test_whoever_saw_a_commit_sees_it_in_the_list(stand_in_site: Site, poo
 
 async def test_a_page_is_not_shown_to_a_token_of_another_domain(stand_in_site: Site, pool: Pool) -> None:
     await insert(pool, switch_row())
-    other = await TokenStore(pool).create("other", ["elsewhere.example"])
+    other = await make_token(stand_in_site.dsn, "other", ["elsewhere.example"])
 
     for _ in range(3):
         assert (await stand_in_site.get("/v1/voicemail/message"))["total"] == 1

@@ -1,0 +1,147 @@
+"""What can be done with tokens: make, show, rotate and revoke them. Nobody can give away more than they have."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from app.access import credentials, store
+from app.access.grant import Grant
+from app.access.model import Found, NewToken, TokenInfo, token_name
+from app.access.scopes import Scope
+from app.addressing import Domain
+from app.database.pool import Connection, Pool
+from app.errors import Conflict, Forbidden, Invalid, NotFound
+
+log = structlog.get_logger(__name__)
+
+LIFETIME = timedelta(days=365)
+LONGEST_LIFETIME = timedelta(days=3653)
+OVERLAP = timedelta(hours=1)
+LONGEST_OVERLAP = timedelta(days=30)
+
+
+class Tokens:
+    """The tokens in the database. Each function needs the scope admin, and sees the tokens within the caller's domains."""
+
+    def __init__(self, pool: Pool, default_domain: Domain) -> None:
+        self._pool = pool
+        self._default_domain = default_domain
+
+    async def page(self, grant: Grant, *, limit: int, offset: int) -> tuple[list[TokenInfo], int]:
+        """Tokens by name, and how many there are."""
+        grant.require(Scope.ADMIN)
+        async with self._pool.acquire() as connection:
+            return await store.page(connection, grant.domains, limit=limit, offset=offset)
+
+    async def get(self, grant: Grant, name: str) -> TokenInfo:
+        """The token of this name. Raises ``NotFound``."""
+        grant.require(Scope.ADMIN)
+        async with self._pool.acquire() as connection:
+            return await self._shown(connection, grant, name)
+
+    async def create(self, grant: Grant, new: NewToken) -> tuple[TokenInfo, str]:
+        """A new token and its text, which nobody can show again.
+
+        Raises ``Invalid``, ``Conflict`` if the name is taken, and ``Forbidden`` for scopes or domains that the caller lacks.
+        """
+        grant.require(Scope.ADMIN)
+        token_name(new.name)
+        new = _with_default(new)
+        self._check_domains(grant, new)
+        self._check_scopes(grant, new.scopes_held)
+        expires_at = _expiry(new.expires_at)
+        text = credentials.make()
+        async with self._pool.acquire() as connection, connection.transaction():
+            named = new.domains or ((new.default_domain,) if new.default_domain else ())
+            if missing := await store.missing_domains(connection, named):
+                raise Invalid.field("domains", f"there is no domain {missing[0]}; make it first")
+            if not await store.insert(connection, new):
+                raise Conflict(f"there is a token named {new.name} already; revoke it first, or rotate it")
+            await store.add_secret(connection, new.name, credentials.digest(text), expires_at)
+            made = await self._shown(connection, grant, new.name)
+        log.info("token_created", name=new.name, by=grant.name)
+        return made, text
+
+    async def rotate(
+        self, grant: Grant, name: str, *, overlap: timedelta = OVERLAP, expires_at: datetime | None = None
+    ) -> tuple[TokenInfo, str]:
+        """A new text for a token; the text before it stays valid for ``overlap``. Raises as ``create`` does, and ``NotFound``."""
+        grant.require(Scope.ADMIN)
+        if not timedelta() <= overlap <= LONGEST_OVERLAP:
+            raise Invalid.field("overlap", f"must be 0 to {LONGEST_OVERLAP.days} days")
+        until = _expiry(expires_at)
+        text = credentials.make()
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._locked(connection, grant, name)
+            self._check_scopes(grant, (await self._shown(connection, grant, name)).scopes_held)
+            await store.retire_secrets(connection, name, overlap.total_seconds())
+            await store.add_secret(connection, name, credentials.digest(text), until)
+            shown = await self._shown(connection, grant, name)
+        log.info("token_rotated", name=name, by=grant.name)
+        return shown, text
+
+    async def revoke(self, grant: Grant, name: str) -> None:
+        """Withdraw a token; every copy of the service refuses it at once. Raises ``NotFound``."""
+        grant.require(Scope.ADMIN)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._locked(connection, grant, name)
+            await store.delete(connection, name)
+        log.info("token_revoked", name=name, by=grant.name)
+
+    async def find(self, digest: bytes) -> Found | None:
+        """What a digest leads to; for the authenticator, which has no grant yet."""
+        return await store.find(self._pool, digest, self._default_domain)
+
+    async def _shown(self, connection: Connection, grant: Grant, name: str) -> TokenInfo:
+        found = await store.get(connection, grant.domains, name) if _possible(name) else None
+        if found is None:
+            raise _absent()
+        return found
+
+    async def _locked(self, connection: Connection, grant: Grant, name: str) -> None:
+        if not _possible(name) or not await store.lock(connection, grant.domains, name):
+            raise _absent()
+
+    @staticmethod
+    def _check_domains(grant: Grant, new: NewToken) -> None:
+        if new.domains is not None and not new.domains:
+            raise Invalid.field("domains", "must name at least one domain")
+        if new.default_domain and new.domains is not None and new.default_domain not in new.domains:
+            raise Invalid.field("default_domain", "must be one of the token's domains")
+        if new.domains is None and not grant.covers(None):
+            raise Forbidden(detail="a token for some domains cannot make one for every domain")
+        for domain in new.domains or ():
+            if not grant.allows(domain):
+                raise Invalid.field("domains", f"there is no domain {domain}; make it first")
+
+    @staticmethod
+    def _check_scopes(grant: Grant, scopes: frozenset[Scope]) -> None:
+        if not scopes:
+            raise Invalid.field("scopes", "must name at least one scope")
+        for scope in sorted(scopes - grant.scopes):
+            raise Forbidden(scope)
+
+
+def _with_default(new: NewToken) -> NewToken:
+    return replace(new, default_domain=new.domains[0]) if new.domains and new.default_domain is None else new
+
+
+def _absent() -> NotFound:
+    return NotFound("there is no such token")
+
+
+def _possible(name: str) -> bool:
+    try:
+        return bool(token_name(name))
+    except Invalid:
+        return False
+
+
+def _expiry(asked: datetime | None) -> datetime:
+    now = datetime.now(UTC)
+    if asked is None:
+        return now + LIFETIME
+    if not now < asked <= now + LONGEST_LIFETIME:
+        raise Invalid.field("expires_at", "must be in the future and at most 10 years from now")
+    return asked

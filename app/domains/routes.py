@@ -1,0 +1,158 @@
+"""The HTTP side of domains. null is the service's own setting; PUT resets what is left out to it, PATCH leaves that as it is."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from app.access.scopes import Scope
+from app.addressing import Domain
+from app.domains import fields
+from app.domains.model import DomainSettings, HostedDomain
+from app.domains.service import Domains
+from app.errors import Invalid
+from app.http.done import Done
+from app.http.paging import Page, Paging
+from app.http.routing import Answer, Call, delete, get, patch, post, put
+
+
+def _name(text: str) -> str:
+    try:
+        return Domain.parse(text)
+    except Invalid as error:
+        raise ValueError(error.errors[0].message) from None
+
+
+def _described(text: str | None) -> str:
+    return fields.description(text or "")
+
+
+_EXAMPLE: JsonDict = {"name": "example.com", "time_zone": "Asia/Ho_Chi_Minh", "mail_from": "voicemail@example.com"}
+NameField = Annotated[str, AfterValidator(_name), Field(description="1 to 253 of 0-9 A-Z a-z . _ -, as the switch writes it")]
+Description = Annotated[str | None, AfterValidator(_described), Field(description="up to 1000 characters")]
+Zone = Annotated[str | None, AfterValidator(fields.time_zone), Field(description="a name such as Asia/Ho_Chi_Minh")]
+Language = Annotated[str | None, AfterValidator(fields.language), Field(description="of mails: a tag such as en, vi or pt-BR")]
+Address = Annotated[str | None, AfterValidator(fields.address), Field(description="one mail address")]
+SenderName = Annotated[str | None, AfterValidator(fields.sender_name), Field(description="up to 100 characters")]
+
+
+class DomainOut(BaseModel):
+    """A domain. null: the service's own setting."""
+
+    name: str
+    description: str
+    time_zone: str | None
+    language: str | None
+    mail_from: str | None
+    mail_from_name: str | None
+    reply_to: str | None
+    default: Annotated[bool, Field(description="whether it is VOICEMAIL_DOMAIN, which is never deleted")]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    description: Description = ""
+    time_zone: Zone = None
+    language: Language = None
+    mail_from: Address = None
+    mail_from_name: SenderName = None
+    reply_to: Address = None
+    default: Annotated[Any, Field(description="ignored")] = None
+
+
+class DomainIn(_Settings):
+    """A new domain."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
+
+    name: NameField
+
+
+class DomainChangeIn(_Settings):
+    """What a domain is to be. What was read with GET may be sent back; ``name`` must then be the domain's own."""
+
+    NULL_IS_A_VALUE: ClassVar[bool] = True  # null is the service's own setting, and not as if the field were left out
+
+    name: Annotated[str | None, Field(description="the domain's own")] = None
+
+
+class DomainCreated(BaseModel):
+    """The new domain."""
+
+    data: DomainOut
+    message: Literal["successfully"] = "successfully"
+
+
+class DomainRoutes:
+    """Domains in, domains out."""
+
+    def __init__(self, domains: Domains) -> None:
+        self._domains = domains
+
+    @get("/v1/domain", summary="List domains by name", scope=Scope.ADMIN)
+    async def list(self, call: Call, query: Paging) -> Page[DomainOut]:
+        """A page of domains."""
+        found, total = await self._domains.page(call.grant, limit=query.limit, offset=query.offset)
+        return Page[DomainOut](data=[self._out(domain) for domain in found], limit=query.limit, offset=query.offset, total=total)
+
+    @post("/v1/domain", summary="Create a domain", status=201, scope=Scope.ADMIN)
+    async def create(self, call: Call, body: DomainIn) -> Answer[DomainCreated]:
+        """The new domain."""
+        made = await self._domains.create(call.grant, HostedDomain(Domain(body.name), _settings(body)))
+        return Answer(DomainCreated(data=self._out(made)), headers={"Location": f"/v1/domain/{made.name}"})
+
+    @get("/v1/domain/{name}", summary="Get a domain", scope=Scope.ADMIN)
+    async def show(self, call: Call) -> DomainOut:
+        """The domain itself."""
+        return self._out(await self._domains.get(call.grant, call.path["name"]))
+
+    @put("/v1/domain/{name}", summary="Set all settings of a domain", scope=Scope.ADMIN)
+    async def replace(self, call: Call, body: DomainChangeIn) -> Done:
+        """Done; what was left out is the service's own setting again."""
+        _check_name(call, body)
+        await self._domains.replace(call.grant, call.path["name"], _settings(body))
+        return Done()
+
+    @patch("/v1/domain/{name}", summary="Set some settings of a domain", scope=Scope.ADMIN)
+    async def change(self, call: Call, body: DomainChangeIn) -> Done:
+        """Done; what was left out stays as it is."""
+        _check_name(call, body)
+        given = body.model_fields_set - {"name", "default"}
+        await self._domains.change(call.grant, call.path["name"], {name: getattr(body, name) for name in given})
+        return Done()
+
+    @delete("/v1/domain/{name}", summary="Delete a domain without mailboxes and tokens", scope=Scope.ADMIN)
+    async def remove(self, call: Call) -> Done:
+        """Done."""
+        await self._domains.delete(call.grant, call.path["name"])
+        return Done()
+
+    def _out(self, domain: HostedDomain) -> DomainOut:
+        settings = domain.settings
+        return DomainOut(
+            name=domain.name,
+            description=settings.description,
+            time_zone=settings.time_zone,
+            language=settings.language,
+            mail_from=settings.mail_from,
+            mail_from_name=settings.mail_from_name,
+            reply_to=settings.reply_to,
+            default=domain.name == self._domains.default,
+        )
+
+
+def _settings(body: _Settings) -> DomainSettings:
+    return DomainSettings(
+        description=body.description or "",
+        time_zone=body.time_zone,
+        language=body.language,
+        mail_from=body.mail_from,
+        mail_from_name=body.mail_from_name,
+        reply_to=body.reply_to,
+    )
+
+
+def _check_name(call: Call, body: DomainChangeIn) -> None:
+    if body.name is not None and body.name != call.path["name"]:
+        raise Invalid.field("name", "must be the domain's own")
