@@ -13,7 +13,6 @@ from aiohttp import web
 from app.config import PREFIX, Settings
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
-from app.database.snapshot import Snapshots
 from app.errors import SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.ground import Ground, end, make_data_dir, open_database, open_ground, when_database_answers, why
 from app.http.application import build
@@ -32,7 +31,6 @@ from app.messages.recorder import Recorder
 from app.messages.rendering import Rendering
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
-from app.messages.unchanged import UnchangedPages
 from app.notifications.announce import Announcer
 from app.notifications.claims import Claims
 from app.notifications.compose import Composer
@@ -126,7 +124,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         ground = await open_ground(settings, stack)
-        parts = [_basics(ground), await _mailboxes(ground), _messages(ground, stack), _notifications(ground, stack)]
+        parts = [_basics(ground), await _mailboxes(ground), _messages(ground), _notifications(ground, stack)]
         _start(ground, parts, stack)
         url = await _serve_http(ground, parts, stack)
         log.info("serving", url=url, domain=ground.domain, version=_version())
@@ -191,16 +189,14 @@ async def _mailboxes(ground: Ground) -> _Parts:
     return _Parts(routes=(MailboxRoutes(mailboxes),), leading=(upkeep.run, phone.run), checks={"directory": writable})
 
 
-def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
+def _messages(ground: Ground) -> _Parts:
     settings = ground.settings
     announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
     recorder = Recorder(ground.pool, ground.switch_pool, ground.paths, announcer.announce, max_age=settings.notify_max_age)
     index = RecordingIndex(ground.pool, ground.paths)
     intake = Intake(ground.pool, ground.switch_pool, recorder, index)
     watcher = RecordingWatcher(index, ground.paths, intake.wake)
-    messages = Messages(ground.pool, ground.switch_pool, recorder, ground.paths, ground.domain)
-    snapshots = Snapshots([ground.dsn, ground.switch_dsn])
-    stack.push_async_callback(snapshots.close)
+    messages = Messages(ground.readers, ground.switch_readers, recorder, ground.paths, ground.domain)
 
     def hear(_event: Event) -> None:
         if ground.leader.leading:
@@ -214,7 +210,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
         return str(settings.recordings_path)
 
     return _Parts(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), UnchangedPages(snapshots), settings.public_url),),
+        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
         leading=(intake.run, watcher.run, Indexes(ground.switch_pool).run),
         checks={"recordings": folder},
     )
