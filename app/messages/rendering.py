@@ -51,14 +51,16 @@ class Rendering:
     def lines(self, lines: Iterable[Line], base_url: str) -> list[LineJson]:
         """Messages whose downloads are below ``base_url``, such as ``https://voicemail.example.com``."""
         prefix, time_in = f"{base_url}{_PATH}", self._time_in
+        own, at = self._zone, datetime.fromtimestamp
+        # Calls are what costs here, so the usual case of each value has none.
         return [
             {
                 "id": id_ or "",
-                "created_at": time_in(epoch, zone),
-                "caller_id_name": readable(name),
-                "caller_id_number": readable(number),
+                "created_at": at(epoch, own) if zone is None and _WHOLE_MINUTES <= epoch < _FAR else time_in(epoch, zone),
+                "caller_id_name": name if name.isascii() else readable(name),
+                "caller_id_number": number if number.isascii() else readable(number),
                 "duration": duration,
-                "extension": readable(extension),
+                "extension": extension if extension.isascii() else readable(extension),
                 "download_url": f"{prefix}{id_}/download",
                 "read": read,
             }

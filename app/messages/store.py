@@ -12,7 +12,7 @@ import asyncpg
 from app.database.pool import Connection
 from app.database.readers import Source
 from app.errors import Unavailable
-from app.messages.model import MessageRow
+from app.messages.model import MessageRow, uuid_in
 
 _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
     coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,
@@ -38,11 +38,11 @@ LEFT JOIN LATERAL (
 PAGE_OF_MAILBOX = _page(OF_MAILBOX, MAILBOX_ORDER, "$3", "$4")
 PAGE_OF_DOMAIN = _page(OF_DOMAIN, DOMAIN_ORDER, "$2", "$3")
 
-# By the index on uuid; rows without one by the index on username.
+# By the index on uuid; rows whose uuid is no UUID, and perhaps no text, by the index on username.
 SAME_UUID = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE uuid = ANY($1::text[])"  # noqa: S608
 WITHOUT_UUID = f"""
 SELECT {_COLUMNS} FROM voicemail_msgs
-WHERE coalesce(uuid, '') = '' AND (username = $1 OR ($1 = '' AND username IS NULL))
+WHERE coalesce(uuid, '') !~ '^[0-9A-Fa-f-]{{36}}$' AND (username = $1 OR ($1 = '' AND username IS NULL))
 """  # noqa: S608
 
 # Never from what this service has recorded: a row it has not met yet counts too.
@@ -104,7 +104,7 @@ async def with_uuids(source: Source, uuids: Sequence[str]) -> list[MessageRow]:
 async def with_key(source: Source, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
     """The row with this key, flagged deleted or not; ``uuid`` and ``username`` are what it is looked up by."""
     with table():
-        records = await (source.fetch(SAME_UUID, [uuid]) if uuid else source.fetch(WITHOUT_UUID, username))
+        records = await (source.fetch(SAME_UUID, [uuid]) if uuid_in(uuid) else source.fetch(WITHOUT_UUID, username))
     return next((row for row in _rows(records) if row.key == key), None)
 
 
