@@ -1,6 +1,7 @@
 """Bodies and queries into models, every wrong field at once, in words of our own and never with the value."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TypeVar
 
 import orjson
@@ -48,7 +49,7 @@ async def read_body(request: web.Request, model: type[M]) -> M:
 
 def read_query(request: web.Request, model: type[M]) -> M:
     """The query's parameters that the model knows; others are left alone. Raises ``Invalid``."""
-    known = {field.alias or name for name, field in model.model_fields.items()}
+    known = _names(model)
     values: dict[str, str] = {}
     twice: list[FieldError] = []
     for name, value in request.query.items():
@@ -62,6 +63,11 @@ def read_query(request: web.Request, model: type[M]) -> M:
         return model.model_validate(values)
     except ValidationError as error:
         raise _invalid(error) from None
+
+
+@cache
+def _names(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
 
 
 def _invalid(error: ValidationError) -> Invalid:
