@@ -24,7 +24,7 @@ SAMPLE = next((CHECKOUT / "app/sandbox/recordings").glob("*.wav"))
 MAILBOXES, MESSAGES = 1000, 1000
 FILES = 50_000
 MAILS = 300
-ROUNDS = 20  # of half a second for each
+ROUNDS = 40  # of a quarter of a second for each
 COMMITS = 200  # a second
 CONNECTIONS = 10  # of the service to the mail server
 
@@ -92,7 +92,7 @@ async def listing(site: Site) -> float:
         rates: dict[str, list[float]] = {name: [] for name in turns}
         for number in range(ROUNDS + 1):
             for name in sorted(turns, reverse=number % 2 == 0):
-                rates[name].append(await requests_a_second(turns[name][0], paths, token=turns[name][1], seconds=0.5))
+                rates[name].append(await requests_a_second(turns[name][0], paths, token=turns[name][1], seconds=0.25))
 
     def ratio(ours: str, theirs: str) -> float:
         # The first round warms up.
