@@ -15,6 +15,7 @@ from app.database.jobs import Jobs
 from app.database.leader import Leader
 from app.database.migrations import migrate
 from app.database.pool import UNAVAILABLE, Pool, close_pool, keep_session, open_pool
+from app.database.readers import Readers
 from app.errors import DatabaseUnavailable, SettingsError
 from app.messages.encoding import prepare_switch_connection, reset_switch_connection
 from app.recordings.paths import RecordingPaths
@@ -22,7 +23,7 @@ from app.switch.esl import EventSocket
 
 log = structlog.get_logger(__name__)
 
-_OWN_CONNECTIONS, _SWITCH_CONNECTIONS = 20, 10
+_OWN_CONNECTIONS, _SWITCH_CONNECTIONS, _READERS = 20, 10, 8
 _DATABASE_RETRY = 1.0  # seconds
 
 
@@ -36,6 +37,8 @@ class Ground:
     switch_dsn: str
     pool: Pool
     switch_pool: Pool
+    readers: Readers
+    switch_readers: Readers  # the same if the switch's tables are in our database
     jobs: Jobs
     leader: Leader
     switch: EventSocket
@@ -69,6 +72,10 @@ async def open_ground(settings: Settings, stack: AsyncExitStack) -> Ground:
         reset=reset_switch_connection,
     )
     stack.push_async_callback(close_pool, switch_pool)
+    switch_readers = Readers(switch_dsn, size=_READERS, application_name="lists", prepare=prepare_switch_connection)
+    stack.push_async_callback(switch_readers.close)
+    readers = switch_readers if switch_dsn == dsn else Readers(dsn, size=_READERS, application_name="readers")
+    stack.push_async_callback(readers.close)
     switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
     stack.push_async_callback(switch.close)
     return Ground(
@@ -78,6 +85,8 @@ async def open_ground(settings: Settings, stack: AsyncExitStack) -> Ground:
         switch_dsn=switch_dsn,
         pool=pool,
         switch_pool=switch_pool,
+        readers=readers,
+        switch_readers=switch_readers,
         jobs=Jobs(dsn),
         leader=Leader(dsn),
         switch=switch,

@@ -21,7 +21,6 @@ from app.access.tokens import Tokens
 from app.access.usage import TokenUsage
 from app.config import PREFIX, Settings
 from app.database.claims import Claims
-from app.database.snapshot import Snapshots
 from app.database.sweep import Sweep
 from app.domains.routes import DomainRoutes
 from app.domains.service import Domains
@@ -50,7 +49,6 @@ from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
-from app.messages.unchanged import UnchangedPages
 from app.notifications import after_mail, ledger
 from app.notifications.announce import Announcer
 from app.notifications.compose import Composer
@@ -135,7 +133,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         ground = await open_ground(settings, stack)
         access, authenticator = _access(ground)
         parts = [_basics(ground), access, await _domains(ground), await _mailboxes(ground)]
-        parts += [_messages(ground, stack), _notifications(ground, stack)]
+        parts += [_messages(ground), _notifications(ground, stack)]
         _start(ground, parts, stack)
         url = await _serve_http(ground, parts, authenticator, stack)
         log.info("serving", url=url, domain=ground.domain, version=_version())
@@ -273,7 +271,7 @@ def _removal(ground: Ground, stack: AsyncExitStack) -> Removal:
     return removal
 
 
-def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
+def _messages(ground: Ground) -> _Parts:
     settings = ground.settings
     announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
     recorder = Recorder(ground.pool, ground.switch_pool, ground.paths, announcer.announce, max_age=settings.notify_max_age)
@@ -288,9 +286,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
     hearing = Hearing(ground.pool, ground.paths, hint)
     rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, intake.hint, profile=settings.profile)
     orphans = Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
-    messages = Messages(ground.pool, ground.switch_pool, recorder, ground.paths, ground.domain)
-    snapshots = Snapshots([ground.dsn, ground.switch_dsn])
-    stack.push_async_callback(snapshots.close)
+    messages = Messages(ground.readers, ground.switch_readers, recorder, ground.paths, ground.domain)
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -306,7 +302,7 @@ def _messages(ground: Ground, stack: AsyncExitStack) -> _Parts:
         return f"{settings.recordings_path}{without_row}"
 
     return _Parts(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), UnchangedPages(snapshots), settings.public_url),),
+        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
         always=(hearing.run,),
         leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(ground.switch_pool).run),
         checks={"recordings": OneAtATime(folder)},

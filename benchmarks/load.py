@@ -3,10 +3,8 @@
 import asyncio
 import time
 
-from benchmarks.site import TOKEN
 
-
-async def requests_a_second(port: int, paths: list[str], *, connections: int = 16, seconds: float = 5.0) -> float:
+async def requests_a_second(port: int, paths: list[str], *, token: str, connections: int = 16, seconds: float = 5.0) -> float:
     """How many GETs a server answers with 200."""
     done = 0
     over = time.monotonic() + seconds
@@ -16,7 +14,7 @@ async def requests_a_second(port: int, paths: list[str], *, connections: int = 1
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
         while time.monotonic() < over:
             path = paths[(number + done) % len(paths)]
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(head.decode())

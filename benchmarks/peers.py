@@ -1,10 +1,13 @@
-"""What the service is measured against, each in a process of its own: ``python -m benchmarks.peers handler|mail``."""
+"""What the service is measured against, each in a process of its own: ``python -m benchmarks.peers list|list-without-reset|mail``."""
 
 import asyncio
 import sys
 import time
-from pathlib import Path
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
+import asyncpg
+import orjson
 import uvloop
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -16,14 +19,49 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
-async def handler(body: bytes) -> None:
-    """An aiohttp handler that returns the same bytes whatever is asked."""
+PAGE = """
+SELECT uuid, created_epoch, cid_name, cid_number, message_len, username,
+    (SELECT count(*) FROM voicemail_msgs WHERE username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete') AS total
+FROM voicemail_msgs WHERE username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'
+ORDER BY created_epoch DESC NULLS LAST, uuid LIMIT $3 OFFSET $4
+"""
 
-    async def same(_request: web.Request) -> web.Response:
+
+async def plainest(dsn: str, domain: str, *, reset: bool) -> None:
+    """The plainest handler that lists the messages of a mailbox: a pool, one statement, seven keys; no token, no log.
+
+    ``reset``: the pool is as asyncpg makes it, which resets a connection after each use.
+    """
+    zone = ZoneInfo("Asia/Ho_Chi_Minh")
+
+    async def nothing(_connection: object) -> None:
+        return
+
+    pool = await asyncpg.create_pool(dsn, min_size=10, max_size=10, reset=None if reset else nothing)
+
+    async def page(request: web.Request) -> web.Response:
+        query = request.query
+        limit, offset = int(query.get("limit", 10)), int(query.get("offset", 0))
+        rows = await pool.fetch(PAGE, query["extension"], domain, limit, offset)
+        base = f"http://{request.host}/v1/voicemail/message"
+        data = [
+            {
+                "id": row["uuid"],
+                "created_at": datetime.fromtimestamp(row["created_epoch"], zone).isoformat(),
+                "caller_id_name": row["cid_name"],
+                "caller_id_number": row["cid_number"],
+                "duration": row["message_len"],
+                "extension": row["username"],
+                "download_url": f"{base}/{row['uuid']}/download",
+            }
+            for row in rows
+        ]
+        total = rows[0]["total"] if rows else 0
+        body = orjson.dumps({"data": data, "limit": limit, "offset": offset, "total": total})
         return web.Response(body=body, content_type="application/json")
 
     application = web.Application()
-    application.router.add_get("/{path:.*}", same)
+    application.router.add_get("/v1/voicemail/message", page)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -53,4 +91,4 @@ async def mail() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(mail() if sys.argv[1] == "mail" else handler(Path(sys.argv[2]).read_bytes()))
+    uvloop.run(mail() if sys.argv[1] == "mail" else plainest(sys.argv[2], sys.argv[3], reset=sys.argv[1] == "list"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import asyncpg
+from app.http.tokens import TokenStore
 
 from app.database.embedded import EmbeddedPostgres
 from app.sandbox.switch import StandInSwitch
@@ -109,6 +110,11 @@ class Site:
             if answer.status != 201:
                 raise RuntimeError(await answer.text())
             return str((await answer.json())["data"]["directory"]["state"])
+
+    async def token(self, name: str) -> str:
+        """A token with all rights, as the database keeps them."""
+        async with asyncpg.create_pool(self.dsn, min_size=1, max_size=1) as pool:
+            return await TokenStore(pool).create(name)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator["asyncpg.Connection"]:

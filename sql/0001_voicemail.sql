@@ -53,10 +53,11 @@ CREATE INDEX directory_entry_due ON voicemail.directory_entry (next_try_at) WHER
 CREATE TABLE voicemail.message (
     id            uuid PRIMARY KEY,
     row_key       bytea NOT NULL UNIQUE,                  -- SHA-256 of domain, username, uuid and file_path: any length fits
-    domain        text NOT NULL,
-    username      text NOT NULL,
-    uuid          text NOT NULL,
-    file_path     text NOT NULL,                          -- as the switch writes it
+    domain        text COLLATE "C" NOT NULL,              -- this and the next three as on the switch; bytes that are no UTF-8 as U+FFFD
+    username      text COLLATE "C" NOT NULL,
+    uuid          text COLLATE "C" NOT NULL,
+    file_path     text COLLATE "C" NOT NULL,
+    exact         boolean NOT NULL,                       -- the four are letter for letter as on the switch, and short enough for an index
     recording     text,                                   -- relative to the recordings folder; NULL: outside it
     created_epoch bigint NOT NULL,
     -- What a mail says of the message, should the switch lose the row before: cleaned and cut, so that any row fits.
@@ -65,6 +66,8 @@ CREATE TABLE voicemail.message (
     duration      integer NOT NULL DEFAULT 0,             -- whole seconds, as the switch counted them
     seen_at       timestamptz NOT NULL DEFAULT now()
 );
+-- For lists: from the rows of a mailbox to their ids, side by side, without a look at the table (app/messages/pages.py).
+CREATE INDEX message_row ON voicemail.message (username, domain, created_epoch, uuid) INCLUDE (id, file_path) WHERE exact;
 CREATE INDEX message_recording ON voicemail.message (recording);
 
 -- Rows that were there when the service first started: no news. Emptied when all of them are in voicemail.message.

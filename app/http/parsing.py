@@ -7,6 +7,7 @@ before pydantic sees it.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import orjson
@@ -129,10 +130,12 @@ def _validated(document: dict[str, Any], raw: bytes, model: type[M]) -> M:
     return result
 
 
+@cache
 def _names(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(field.alias or name for name, field in model.model_fields.items())
 
 
+@cache
 def _optional(model: type[BaseModel]) -> frozenset[str]:
     """The fields that may be left out, and for which null means the same."""
     return frozenset(field.alias or name for name, field in model.model_fields.items() if not field.is_required())

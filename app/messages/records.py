@@ -6,9 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from app.database.pool import Connection
+from app.database.readers import Source
 from app.messages.model import Message, MessageRow, RecordingFacts, readable
 
 _LOCK = 0x766F6963656D03  # "voicem", 3: one at a time gives ids
+
+_LONGEST = 2000  # bytes; PostgreSQL's index entries hold a third of a page, which is 2700
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
 _FACTS = """r.size, r.duration, r.codec, r.sha256, b.time_zone
@@ -21,9 +24,9 @@ SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
 TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
 PUT = """
 INSERT INTO voicemail.message (id, row_key, domain, username, uuid, file_path, recording, created_epoch,
-                               caller_name, caller_number, duration)
+                               caller_name, caller_number, duration, exact)
 SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-                     $9::text[], $10::text[], $11::integer[])
+                     $9::text[], $10::text[], $11::integer[], $12::boolean[])
 """
 _LONGEST_CALLER, _LONGEST_DURATION = 255, 2**31 - 1
 FACT = "SELECT value FROM voicemail.installation WHERE name = $1"
@@ -44,10 +47,10 @@ async def lock(connection: Connection) -> None:
     await connection.execute(LOCK, _LOCK)
 
 
-async def messages(connection: Connection, rows: Sequence[MessageRow]) -> list[Message | None]:
+async def messages(source: Source, rows: Sequence[MessageRow]) -> list[Message | None]:
     """The message of each row, with what is known of its recording; None where the row is not recorded yet."""
     keys = [row.key for row in rows]
-    found = {record[0]: record for record in await connection.fetch(OF_KEYS, keys)}
+    found = {record[0]: record for record in await source.fetch(OF_KEYS, keys)}
     return [_message(row, found[key]) if key in found else None for row, key in zip(rows, keys, strict=True)]
 
 
@@ -56,20 +59,20 @@ def _message(row: MessageRow, record: Any) -> Message:
     return Message(id_, row, None if size is None else RecordingFacts(size, duration, codec, sha256.hex()), zone)
 
 
-async def find(connection: Connection, id_: UUID) -> Record | None:
+async def find(source: Source, id_: UUID) -> Record | None:
     """What is remembered under an id."""
-    record = await connection.fetchrow(OF_ID, id_)
+    record = await source.fetchrow(OF_ID, id_)
     return None if record is None else Record(*record)
 
 
-async def seen(connection: Connection, keys: Sequence[bytes]) -> set[bytes]:
+async def seen(source: Source, keys: Sequence[bytes]) -> set[bytes]:
     """Those of the keys that are recorded."""
-    return {record[0] for record in await connection.fetch(SEEN, keys)}
+    return {record[0] for record in await source.fetch(SEEN, keys)}
 
 
-async def taken(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+async def taken(source: Source, ids: Sequence[UUID]) -> set[UUID]:
     """Those of the ids that are some message's."""
-    return {record[0] for record in await connection.fetch(TAKEN, ids)}
+    return {record[0] for record in await source.fetch(TAKEN, ids)}
 
 
 async def put(connection: Connection, recorded: Sequence[tuple[Message, str | None]]) -> None:
@@ -88,12 +91,18 @@ async def put(connection: Connection, recorded: Sequence[tuple[Message, str | No
         [readable(row.caller_name[:_LONGEST_CALLER]) for row in rows],
         [readable(row.caller_number[:_LONGEST_CALLER]) for row in rows],
         [min(max(row.duration, 0), _LONGEST_DURATION) for row in rows],
+        [_exact(row) for row in rows],
     )
 
 
-async def fact(connection: Connection, name: str) -> str | None:
+def _exact(row: MessageRow) -> bool:
+    """Whether the row is recorded letter for letter, and its texts fit an entry of an index."""
+    return all(readable(text) == text for text in row[:4]) and sum(len(text.encode()) for text in row[:4]) <= _LONGEST
+
+
+async def fact(source: Source, name: str) -> str | None:
     """A fact about this installation."""
-    value: str | None = await connection.fetchval(FACT, name)
+    value: str | None = await source.fetchval(FACT, name)
     return value
 
 

@@ -6,6 +6,11 @@ from typing import TypedDict
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.messages.model import Message, readable
+from app.messages.pages import Line
+
+_PATH = "/v1/voicemail/message/"
+_WHOLE_MINUTES = 94_694_400  # 1973: since then every zone's offset is one of whole minutes
+_FAR = 250_000_000_000  # a year of four digits
 
 
 class RecordingJson(TypedDict):
@@ -17,17 +22,22 @@ class RecordingJson(TypedDict):
     sha256: str
 
 
-class MessageJson(TypedDict):
-    """A message; the first seven keys and their order are fixed."""
+class LineJson(TypedDict):
+    """A message in a list; the first seven keys and their order are fixed."""
 
     id: str
-    created_at: str
+    created_at: str | datetime
     caller_id_name: str
     caller_id_number: str
     duration: int
     extension: str
     download_url: str
     read: bool
+
+
+class MessageJson(LineJson):
+    """A message by itself."""
+
     recording: RecordingJson | None
 
 
@@ -38,34 +48,51 @@ class Rendering:
         self._zone = zone
         self._zones: dict[str, ZoneInfo] = {}
 
-    def messages(self, messages: Iterable[Message], base_url: str) -> list[MessageJson]:
+    def lines(self, lines: Iterable[Line], base_url: str) -> list[LineJson]:
         """Messages whose downloads are below ``base_url``, such as ``https://voicemail.example.com``."""
-        return [self.message(message, base_url) for message in messages]
+        prefix, time_in = f"{base_url}{_PATH}", self._time_in
+        own, at = self._zone, datetime.fromtimestamp
+        # Calls are what costs here, so the usual case of each value has none.
+        return [
+            {
+                "id": id_ or "",
+                "created_at": at(epoch, own) if zone is None and _WHOLE_MINUTES <= epoch < _FAR else time_in(epoch, zone),
+                "caller_id_name": name if name.isascii() else readable(name),
+                "caller_id_number": number if number.isascii() else readable(number),
+                "duration": duration,
+                "extension": extension if extension.isascii() else readable(extension),
+                "download_url": f"{prefix}{id_}/download",
+                "read": read,
+            }
+            for id_, epoch, name, number, duration, read, extension, zone, _ in lines
+        ]
 
     def message(self, message: Message, base_url: str) -> MessageJson:
         """One message whose download is below ``base_url``."""
         facts, row, id_ = message.recording, message.row, str(message.id)
         return {
             "id": id_,
-            "created_at": self.local_time(message).isoformat(timespec="seconds"),
+            "created_at": self._time_in(message.created_epoch, message.time_zone),
             "caller_id_name": message.caller_name,
             "caller_id_number": message.caller_number,
             "duration": max(row.duration, 0),
             "extension": readable(row.username),
-            "download_url": f"{base_url}/v1/voicemail/message/{id_}/download",
+            "download_url": f"{base_url}{_PATH}{id_}/download",
             "read": row.read_epoch > 0,
             "recording": None
             if facts is None
             else {"size": facts.size, "duration": facts.duration, "codec": facts.codec, "sha256": facts.sha256},
         }
 
-    def local_time(self, message: Message) -> datetime:
-        """When the message was left, where its mailbox is; an impossible time reads as 1970."""
-        zone = self._zone if message.time_zone is None else self._named(message.time_zone)
+    def _time_in(self, epoch: int, zone: str | None) -> datetime:
+        """When a message was left, where its mailbox is; an impossible time reads as 1970."""
+        where = self._zone if zone is None else self._named(zone)
+        if _WHOLE_MINUTES <= epoch < _FAR:
+            return datetime.fromtimestamp(epoch, where)
         try:
-            return _whole_minutes(datetime.fromtimestamp(message.created_epoch, zone))
+            return _whole_minutes(datetime.fromtimestamp(epoch, where))
         except (OverflowError, ValueError, OSError):
-            return datetime.fromtimestamp(0, UTC).astimezone(zone)
+            return datetime.fromtimestamp(0, UTC).astimezone(where)
 
     def _named(self, name: str) -> ZoneInfo:
         if name not in self._zones:

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, cast
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -17,7 +16,6 @@ from app.http.routing import Call, get
 from app.messages.links import base_url
 from app.messages.rendering import Rendering
 from app.messages.service import Messages
-from app.messages.unchanged import UnchangedPages
 
 
 def _extension(text: str) -> str:
@@ -42,8 +40,8 @@ class RecordingOut(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class MessageOut(BaseModel):
-    """A message."""
+class LineOut(BaseModel):
+    """A message in a list."""
 
     id: UUID
     created_at: Annotated[datetime, Field(description="when it was left, with the offset of the mailbox's time zone")]
@@ -53,34 +51,32 @@ class MessageOut(BaseModel):
     extension: str
     download_url: str
     read: Annotated[bool, Field(description="whether it was listened to on a phone")]
+
+
+class MessageOut(LineOut):
+    """A message."""
+
     recording: Annotated[RecordingOut | None, Field(description="null until the file was found and read")]
 
 
 class MessageRoutes:
     """Reading messages; nothing here changes one."""
 
-    def __init__(self, messages: Messages, rendering: Rendering, pages: UnchangedPages, public_url: str) -> None:
+    def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
         self._messages = messages
-        self._pages = pages
         self._rendering = rendering
         self._public_url = public_url
 
     # The answers are built as plain dicts: to validate and dump fifty models takes longer than to read their rows.
 
     @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first")
-    async def list(self, call: Call, query: MessageQuery) -> Page[MessageOut]:
+    async def list(self, call: Call, query: MessageQuery) -> Page[LineOut]:
         """A page of messages."""
-        base = base_url(call.request, self._public_url)
-
-        async def make() -> bytes:
-            extension = None if query.extension is None else Extension(query.extension)
-            messages, total = await self._messages.page(call.grant, extension, limit=query.limit, offset=query.offset)
-            data = self._rendering.messages(messages, base)
-            return orjson.dumps({"data": data, "limit": query.limit, "offset": query.offset, "total": total})
-
-        # Whoever may see the same domains is shown the same page.
-        key = (call.grant.domains, query.extension, query.limit, query.offset, base)
-        return cast("Page[MessageOut]", await self._pages.get(key, make))
+        extension = None if query.extension is None else Extension(query.extension)
+        page = await self._messages.page(call.grant, extension, limit=query.limit, offset=query.offset)
+        data = self._rendering.lines(page.lines, base_url(call.request, self._public_url))
+        answer = {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
+        return cast("Page[LineOut]", answer)
 
     @get(
         "/v1/voicemail/message/{key}",

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from app.access.grant import Grant
 from app.addressing import Domain, Extension
-from app.database.pool import Pool
+from app.database.readers import Readers
 from app.errors import Invalid, NotFound
-from app.messages import records, store
+from app.messages import pages, records, store
 from app.messages.model import Message, MessageRow, readable, uuid_in
+from app.messages.pages import Lines
 from app.messages.recorder import Recorder
 from app.recordings.paths import RecordingPaths
 
@@ -16,22 +17,26 @@ from app.recordings.paths import RecordingPaths
 class Messages:
     """Reads messages; never changes one."""
 
-    def __init__(self, pool: Pool, switch_pool: Pool, recorder: Recorder, paths: RecordingPaths, domain: Domain) -> None:
-        self._pool = pool
-        self._switch_pool = switch_pool
+    def __init__(
+        self, readers: Readers, switch_readers: Readers, recorder: Recorder, paths: RecordingPaths, domain: Domain
+    ) -> None:
+        """``readers`` and ``switch_readers`` are the same if the switch's tables are in our database."""
+        self._readers = readers
+        self._switch_readers = switch_readers
         self._recorder = recorder
         self._paths = paths
         self._domain = domain
 
-    async def page(
-        self, grant: Grant, extension: Extension | None = None, *, limit: int = 10, offset: int = 0
-    ) -> tuple[list[Message], int]:
+    async def page(self, grant: Grant, extension: Extension | None = None, *, limit: int = 10, offset: int = 0) -> Lines:
         """Messages newest first, of all mailboxes or of one, and how many there are in all."""
         if not grant.allows(self._domain):
-            return [], 0
-        async with self._switch_pool.acquire() as connection:
-            rows, total = await store.page(connection, self._domain, extension, limit=limit, offset=offset)
-        return await self._of_rows(rows), total
+            return Lines((), 0)
+        if self._switch_readers is self._readers:
+            found = await pages.page(self._readers, self._domain, extension, limit=limit, offset=offset)
+            if found.complete:
+                return found
+        rows, total = await store.page(self._switch_readers, self._domain, extension, limit=limit, offset=offset)
+        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
 
     async def find(self, grant: Grant, key: str) -> Message:
         """The message with this id, else the newest of the mailbox with this extension. Raises ``NotFound``."""
@@ -45,14 +50,12 @@ class Messages:
 
     async def live(self, id_: UUID) -> Message | None:
         """The message with this id while its row is on the switch, in any domain, flagged deleted or not."""
-        async with self._pool.acquire() as connection:
-            record = await records.find(connection, id_)
-        async with self._switch_pool.acquire() as connection:
-            if record is not None:
-                row = await store.with_key(connection, record.key, uuid=record.uuid, username=record.username)
-                rows = [row] if row else []
-            else:  # not recorded yet, perhaps
-                rows = await store.with_uuids(connection, [str(id_), str(id_).upper()])
+        record = await records.find(self._readers, id_)
+        if record is not None:
+            row = await store.with_key(self._switch_readers, record.key, uuid=record.uuid, username=record.username)
+            rows = [row] if row else []
+        else:  # not recorded yet, perhaps
+            rows = await store.with_uuids(self._switch_readers, [str(id_), str(id_).upper()])
         return next((message for message in await self._of_rows(rows) if message.id == id_), None)
 
     def audio(self, message: Message) -> Path:
@@ -72,19 +75,16 @@ class Messages:
             extension = Extension.parse(key)
         except Invalid:
             return None
-        async with self._switch_pool.acquire() as connection:
-            row = await store.newest(connection, self._domain, extension)
+        row = await store.newest(self._switch_readers, self._domain, extension)
         return (await self._of_rows([row]))[0] if row else None
 
     async def _of_rows(self, rows: list[MessageRow]) -> list[Message]:
         """The messages of rows; those that nobody met before are recorded now."""
         if not rows:
             return []
-        async with self._pool.acquire() as connection:
-            found = await records.messages(connection, rows)
+        found = await records.messages(self._readers, rows)
         missing = [row for row, message in zip(rows, found, strict=True) if message is None]
         if missing:
             await self._recorder.record(missing)
-            async with self._pool.acquire() as connection:
-                found = await records.messages(connection, rows)
+            found = await records.messages(self._readers, rows)
         return [message for message in found if message is not None]

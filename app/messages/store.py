@@ -11,37 +11,39 @@ from typing import Any
 import asyncpg
 
 from app.database.pool import Connection
+from app.database.readers import Source
 from app.errors import Unavailable
-from app.messages.model import MessageRow
+from app.messages.model import MessageRow, uuid_in
 
 _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
     coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,
     coalesce(created_epoch, 0)::bigint AS created_epoch, coalesce(read_epoch, 0)::bigint AS read_epoch,
     coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags"""
-_MAILBOX = "username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'"
-_DOMAIN = "domain = $1 AND flags IS DISTINCT FROM 'delete'"
+OF_MAILBOX = "username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'"
+OF_DOMAIN = "domain = $1 AND flags IS DISTINCT FROM 'delete'"
+# The service's own indexes (indexes.py) are in the mailbox's order: in one mailbox no two messages of a second have one uuid.
+MAILBOX_ORDER = "r.created_epoch DESC NULLS LAST, r.uuid"
+DOMAIN_ORDER = f"{MAILBOX_ORDER}, r.file_path"
 
 
-def _page(where: str, limit: str, offset: str) -> str:
-    # Total and rows in one statement, so that both are of one moment.
+def _page(where: str, order: str, limit: str, offset: str) -> str:
+    # The total stands in each row, and in a row of its own if the page is empty. Both are of one moment.
     return f"""
-SELECT (SELECT count(*) FROM voicemail_msgs WHERE {where}) AS total, {_COLUMNS}
-FROM voicemail_msgs r WHERE {where}
-ORDER BY r.created_epoch DESC NULLS LAST, r.uuid, r.file_path LIMIT {limit} OFFSET {offset}
+SELECT t.total, r.* FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {where}) t
+LEFT JOIN LATERAL (
+    SELECT {_COLUMNS} FROM voicemail_msgs r WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset}
+) r ON true
 """  # noqa: S608 - constants of this module
 
 
-# These walk the service's own indexes (indexes.py), the counts without touching the table.
-PAGE_OF_MAILBOX = _page(_MAILBOX, "$3", "$4")
-PAGE_OF_DOMAIN = _page(_DOMAIN, "$2", "$3")
-COUNT_OF_MAILBOX = f"SELECT count(*) FROM voicemail_msgs WHERE {_MAILBOX}"  # noqa: S608
-COUNT_OF_DOMAIN = f"SELECT count(*) FROM voicemail_msgs WHERE {_DOMAIN}"  # noqa: S608
+PAGE_OF_MAILBOX = _page(OF_MAILBOX, MAILBOX_ORDER, "$3", "$4")
+PAGE_OF_DOMAIN = _page(OF_DOMAIN, DOMAIN_ORDER, "$2", "$3")
 
-# By the index on uuid; rows without one by the index on username.
+# By the index on uuid; rows whose uuid is no UUID, and perhaps no text, by the index on username.
 SAME_UUID = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE uuid = ANY($1::text[])"  # noqa: S608
 WITHOUT_UUID = f"""
 SELECT {_COLUMNS} FROM voicemail_msgs
-WHERE coalesce(uuid, '') = '' AND (username = $1 OR ($1 = '' AND username IS NULL))
+WHERE coalesce(uuid, '') !~ '^[0-9A-Fa-f-]{{36}}$' AND (username = $1 OR ($1 = '' AND username IS NULL))
 """  # noqa: S608
 
 # By the service's own index on file_path. Never from what this service has recorded: a row it has not met yet counts too.
@@ -101,49 +103,39 @@ def _rows(records: Iterable[Any]) -> list[MessageRow]:
     return [MessageRow._make(record) for record in records]
 
 
-async def page(
-    connection: Connection, domain: str, extension: str | None, *, limit: int, offset: int
-) -> tuple[list[MessageRow], int]:
+async def page(source: Source, domain: str, extension: str | None, *, limit: int, offset: int) -> tuple[list[MessageRow], int]:
     """Rows of a domain, or of one mailbox in it, newest first and without those flagged deleted; and how many there are."""
     with reading_table():
         if extension is None:
-            records = await connection.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
+            records = await source.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
         else:
-            records = await connection.fetch(PAGE_OF_MAILBOX, extension, domain, limit, offset)
-        if records:
-            return [MessageRow._make(record[1:]) for record in records], records[0][0]
-        return [], await _count(connection, domain, extension) if offset else 0
+            records = await source.fetch(PAGE_OF_MAILBOX, extension, domain, limit, offset)
+    return [MessageRow._make(record[1:]) for record in records if record[1] is not None], records[0][0]
 
 
-async def _count(connection: Connection, domain: str, extension: str | None) -> int:
-    if extension is None:
-        return int(await connection.fetchval(COUNT_OF_DOMAIN, domain))
-    return int(await connection.fetchval(COUNT_OF_MAILBOX, extension, domain))
-
-
-async def newest(connection: Connection, domain: str, extension: str) -> MessageRow | None:
+async def newest(source: Source, domain: str, extension: str) -> MessageRow | None:
     """The newest row of a mailbox that is not flagged deleted."""
-    rows, _ = await page(connection, domain, extension, limit=1, offset=0)
+    rows, _ = await page(source, domain, extension, limit=1, offset=0)
     return rows[0] if rows else None
 
 
-async def with_uuids(connection: Connection, uuids: Sequence[str]) -> list[MessageRow]:
+async def with_uuids(source: Source, uuids: Sequence[str]) -> list[MessageRow]:
     """Every row with one of these uuids, in all mailboxes, those flagged deleted too."""
     with reading_table():
-        return _rows(await connection.fetch(SAME_UUID, uuids))
+        return _rows(await source.fetch(SAME_UUID, uuids))
 
 
-async def with_key(connection: Connection, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
+async def with_key(source: Source, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
     """The row with this key, flagged deleted or not; ``uuid`` and ``username`` are what it is looked up by."""
     with reading_table():
-        records = await (connection.fetch(SAME_UUID, [uuid]) if uuid else connection.fetch(WITHOUT_UUID, username))
+        records = await (source.fetch(SAME_UUID, [uuid]) if uuid_in(uuid) else source.fetch(WITHOUT_UUID, username))
     return next((row for row in _rows(records) if row.key == key), None)
 
 
-async def names_file(connection: Connection, file_path: str) -> bool:
+async def names_file(source: Source, file_path: str) -> bool:
     """Whether any row names this recording."""
     with reading_table():
-        return bool(await connection.fetchval(NAMES_FILE, file_path))
+        return bool(await source.fetchval(NAMES_FILE, file_path))
 
 
 async def remove(connection: Connection, row: MessageRow, *, only_unheard: bool) -> RowRemoval:
@@ -156,24 +148,24 @@ async def remove(connection: Connection, row: MessageRow, *, only_unheard: bool)
     return RowRemoval(gone=removed > 0 and removed == listed, heard=heard, shares_file=shares_file)
 
 
-async def with_files(connection: Connection, file_paths: Sequence[str]) -> list[MessageRow]:
+async def with_files(source: Source, file_paths: Sequence[str]) -> list[MessageRow]:
     """Every row that names one of these recordings, whatever its date."""
     with reading_table():
-        return _rows(await connection.fetch(OF_FILES, file_paths))
+        return _rows(await source.fetch(OF_FILES, file_paths))
 
 
-async def after(connection: Connection, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
+async def after(source: Source, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
     """The next rows created after ``created_epoch``, oldest first: ``limit`` of them and all of the last one's second."""
     with reading_table():
-        return _rows(await connection.fetch(SLICE, created_epoch, limit))
+        return _rows(await source.fetch(SLICE, created_epoch, limit))
 
 
-async def undated(connection: Connection) -> list[MessageRow]:
+async def undated(source: Source) -> list[MessageRow]:
     """The rows whose created_epoch is NULL."""
     with reading_table():
-        return _rows(await connection.fetch(UNDATED))
+        return _rows(await source.fetch(UNDATED))
 
 
-async def clock(connection: Connection) -> int:
+async def clock(source: Source) -> int:
     """Seconds since 1970 by the switch's database."""
-    return int(await connection.fetchval(CLOCK))
+    return int(await source.fetchval(CLOCK))

@@ -46,6 +46,12 @@ async def leave(api: Site, extension: str, switch_pool: Pool) -> AsyncIterator[L
     await switch_pool.execute("DELETE FROM voicemail_msgs WHERE username = ANY($1::text[]) OR username IS NULL", [*used - {None}])
 
 
+def listed(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as a list shows it: without what is known of its recording."""
+    assert "recording" in message
+    return {key: value for key, value in message.items() if key != "recording"}
+
+
 async def refused(site: Site, path: str, status: int = 404) -> str:
     """The detail of the problem that a path gives."""
     async with site.client.get(path) as answer:
@@ -71,7 +77,7 @@ async def test_a_message_is_its_row(api: Site, extension: str, leave: Leave) -> 
         "download_url": f"http://{api.client._base_url.authority}/v1/voicemail/message/{row['uuid']}/download",
     }
     assert (page["limit"], page["offset"], page["total"]) == (10, 0, 1)
-    assert await api.get(f"/v1/voicemail/message/{row['uuid']}") == message | {"recording": message["recording"]}
+    assert listed(await api.get(f"/v1/voicemail/message/{row['uuid']}")) == message
 
 
 async def test_a_mailbox_s_own_time_zone_is_used(api: Site, extension: str, leave: Leave) -> None:
@@ -156,7 +162,7 @@ async def test_a_row_with_odd_text_is_served(api: Site, extension: str, leave: L
     page = await api.get(f"/v1/voicemail/message?extension={extension}")
 
     assert message["caller_id_name"] == message["caller_id_number"] == (text or "")
-    assert page["data"] == [message]
+    assert page["data"] == [listed(message)]
 
 
 @pytest.mark.parametrize("column", ["created_epoch", "read_epoch", "message_len", "uuid", "file_path", "in_folder", "flags"])
@@ -166,7 +172,7 @@ async def test_a_row_with_a_null_is_served(api: Site, extension: str, leave: Lea
     (message,) = (await api.get(f"/v1/voicemail/message?extension={extension}"))["data"]
 
     assert UUID(message["id"])
-    assert (await api.get(f"/v1/voicemail/message/{message['id']}")) == message
+    assert listed(await api.get(f"/v1/voicemail/message/{message['id']}")) == message
 
 
 @pytest.mark.parametrize("epoch", [0, -1, 2**31 - 1, -(2**31)])
@@ -318,7 +324,7 @@ async def test_a_wrong_extension_is_named(api: Site, extension: str) -> None:
         assert [error["field"] for error in (await answer.json())["errors"]] == ["extension"]
 
 
-@pytest.mark.parametrize("key", ["nobody", str(uuid4()), "%00", "..%2f..%2fetc", "%F0%9F%8E%89", "x" * 400, "urn:uuid:1", "%0A"])
+@pytest.mark.parametrize("key", ["nobody", "7d3b5e0c-9a44-4c58-8f1e-d0c5b8f1e7a2", "%00", "..%2f..%2fetc", "%F0%9F%8E%89", "x" * 400, "urn:uuid:1", "%0A"])
 async def test_an_unknown_message_is_not_found(api: Site, key: str) -> None:
     await refused(api, f"/v1/voicemail/message/{key}")
     await refused(api, f"/v1/voicemail/message/{key}/download")
