@@ -113,7 +113,9 @@ async def test_of_many_that_create_one_extension_at_once_one_succeeds(api: Site,
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-@pytest.mark.parametrize("key", ["999999", "7d3b5e0c-9a44-4c58-8f1e-d0c5b8f1e7a2", "no such", "%00", "..%2F..", "x" * 300, "%F0%9F%8E%89", "%0A"])
+@pytest.mark.parametrize(
+    "key", ["999999", "7d3b5e0c-9a44-4c58-8f1e-d0c5b8f1e7a2", "no such", "%00", "..%2F..", "x" * 300, "%F0%9F%8E%89", "%0A"]
+)
 async def test_an_unknown_mailbox_is_not_found(api: Site, method: str, key: str) -> None:
     await problem(api, method, f"/v1/voicemail/{key}", 404, **({"json": BODY} if method == "PUT" else {}))
 

@@ -324,7 +324,10 @@ async def test_a_wrong_extension_is_named(api: Site, extension: str) -> None:
         assert [error["field"] for error in (await answer.json())["errors"]] == ["extension"]
 
 
-@pytest.mark.parametrize("key", ["nobody", "7d3b5e0c-9a44-4c58-8f1e-d0c5b8f1e7a2", "%00", "..%2f..%2fetc", "%F0%9F%8E%89", "x" * 400, "urn:uuid:1", "%0A"])
+@pytest.mark.parametrize(
+    "key",
+    ["nobody", "7d3b5e0c-9a44-4c58-8f1e-d0c5b8f1e7a2", "%00", "..%2f..%2fetc", "%F0%9F%8E%89", "x" * 400, "urn:uuid:1", "%0A"],
+)
 async def test_an_unknown_message_is_not_found(api: Site, key: str) -> None:
     await refused(api, f"/v1/voicemail/message/{key}")
     await refused(api, f"/v1/voicemail/message/{key}/download")
