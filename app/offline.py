@@ -11,16 +11,16 @@ from app.config import Settings
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.domains.service import Domains
-from app.ground import make_data_dir, open_database, open_ground
-from app.mailboxes.adopt import Adoption
-from app.mailboxes.installation import made_id
-from app.mailboxes.pins import PinCipher, load_or_create_key
+from app.mailboxes.directory.adopt import Adoption
+from app.mailboxes.directory.installation import made_id
+from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
 from app.mailboxes.service import check_key
 from app.messages.orphans import Orphans
 from app.messages.rescue import Rescue
-from app.switch.directory_files import FilesDirectory
-from app.switch.directory_marks import Owner
-from app.switch.esl import EventSocket
+from app.resources import make_data_dir, open_database, open_resources
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.marks import Owner
+from app.switch.esl.event_socket import EventSocket
 
 _SWITCH_CONNECTS = 5.0  # seconds in which a switch that is there lets us in
 
@@ -86,8 +86,10 @@ async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
 async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
     """The recordings without a row, also where no service runs. Raises as ``migrate_database`` does."""
     async with AsyncExitStack() as stack:
-        ground = await open_ground(settings, stack)
-        ground.switch.start()
-        await ground.switch.wait_connected(_SWITCH_CONNECTS)
-        rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, lambda _: None, profile=settings.profile)
-        yield Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
+        resources = await open_resources(settings, stack)
+        resources.switch.start()
+        await resources.switch.wait_connected(_SWITCH_CONNECTS)
+        rescue = Rescue(
+            resources.pool, resources.switch_pool, resources.paths, resources.switch, lambda _: None, profile=settings.profile
+        )
+        yield Orphans(resources.pool, resources.switch_pool, resources.paths, rescue)

@@ -20,53 +20,54 @@ from app.access.routes import TokenRoutes
 from app.access.tokens import Tokens
 from app.access.usage import TokenUsage
 from app.config import PREFIX, Settings
-from app.database.claims import Claims
-from app.database.sweep import Sweep
 from app.domains.routes import DomainRoutes
 from app.domains.service import Domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
-from app.ground import Ground, end, make_data_dir, open_ground, when_database_answers, why
 from app.http.application import build
 from app.http.health import Check, Degraded, HealthRoutes, OneAtATime, Readiness
-from app.mailboxes.batches import DirectoryBatches
-from app.mailboxes.installation import made_id
-from app.mailboxes.phone import PhonePins
-from app.mailboxes.pins import PinCipher, load_or_create_key
-from app.mailboxes.publish import DirectoryPublisher
+from app.jobs.claims import Claims
+from app.jobs.sweep import Sweep
+from app.mailboxes.directory.batches import DirectoryBatches
+from app.mailboxes.directory.installation import made_id
+from app.mailboxes.directory.publisher import DirectoryPublisher
+from app.mailboxes.directory.upkeep import DirectoryUpkeep
+from app.mailboxes.directory.waiters import Waiters
+from app.mailboxes.directory.watch import DirectoryWatch
+from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
+from app.mailboxes.pins.phone import PhonePins
 from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
-from app.mailboxes.upkeep import DirectoryUpkeep
-from app.mailboxes.waiting import Outcomes
-from app.mailboxes.watch import DirectoryWatch
 from app.messages import removal_store
 from app.messages.hearing import Hearing
-from app.messages.indexes import Indexes
 from app.messages.intake import Intake
 from app.messages.orphans import Orphans
-from app.messages.recorder import Recorder
+from app.messages.registry import Registry
 from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
-from app.notifications import after_mail, ledger
+from app.notifications import after_mail
+from app.notifications import store as ledger
 from app.notifications.announce import Announcer
-from app.notifications.compose import Composer
-from app.notifications.mailer import Mailer
+from app.notifications.deliver import Mailer
+from app.notifications.mail.compose import Composer
+from app.notifications.mail.pool import SmtpTransport
 from app.notifications.model import NOTIFY
 from app.notifications.recordings import Recordings
 from app.notifications.routes import NotificationRoutes
 from app.notifications.service import Notifications
 from app.notifications.slots import SLOW_A_PLACE, Slots
-from app.notifications.transport import SmtpTransport
 from app.recordings.index import RecordingIndex
 from app.recordings.remover import FileRemover
 from app.recordings.watcher import RecordingWatcher
-from app.switch.directory_files import FilesDirectory
-from app.switch.directory_marks import Owner
-from app.switch.esl import Event
+from app.resources import Resources, end, make_data_dir, open_resources, when_database_answers, why
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.marks import Owner
+from app.switch.esl.event_socket import Event
 from app.switch.mwi import MessageWaiting
-from app.switch.tables import VoicemailTables
+from app.switch.tables.indexes import Indexes
+from app.switch.tables.prefs import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
@@ -130,24 +131,24 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
-        ground = await open_ground(settings, stack)
-        access, authenticator = _access(ground)
-        parts = [_basics(ground), access, await _domains(ground), await _mailboxes(ground)]
-        parts += [_messages(ground), _notifications(ground, stack)]
-        _start(ground, parts, stack)
-        url = await _serve_http(ground, parts, authenticator, stack)
-        log.info("serving", url=url, domain=ground.domain, version=_version())
+        resources = await open_resources(settings, stack)
+        access, authenticator = _access(resources)
+        parts = [_basics(resources), access, await _domains(resources), await _mailboxes(resources)]
+        parts += [_messages(resources), _notifications(resources, stack)]
+        _start(resources, parts, stack)
+        url = await _serve_http(resources, parts, authenticator, stack)
+        log.info("serving", url=url, domain=resources.domain, version=_version())
         yield Service(url)
         log.info("stopping")
 
 
-def _basics(ground: Ground) -> _Parts:
+def _basics(resources: Resources) -> _Parts:
     """What belongs to no capability."""
 
-    tables = VoicemailTables(ground.switch_pool)
+    tables = VoicemailTables(resources.switch_pool)
 
     async def database() -> str:
-        if await ground.pool.fetchval(_READ_ONLY):
+        if await resources.pool.fetchval(_READ_ONLY):
             raise Degraded("answers, but takes no changes: it is read-only")
         return "answers"
 
@@ -162,71 +163,71 @@ def _basics(ground: Ground) -> _Parts:
         return "can be read"
 
     async def switch() -> str:
-        if not ground.switch.connected:
-            raise SwitchUnavailable(ground.switch.error)
+        if not resources.switch.connected:
+            raise SwitchUnavailable(resources.switch.error)
         return "connected"
 
     async def jobs() -> str:
-        if not ground.jobs.connected:
+        if not resources.jobs.connected:
             raise Unavailable("this process takes no jobs now")
         return "running"
 
     checks = {"database": database, "voicemail_tables": switch_tables, "switch": switch, "jobs": jobs}
-    return _Parts(always=(ground.jobs.run,), checks=checks)
+    return _Parts(always=(resources.jobs.run,), checks=checks)
 
 
-def _access(ground: Ground) -> tuple[_Parts, Authenticator]:
-    static = ground.settings.api_token
-    tokens, cache = Tokens(ground.pool, ground.domain), GrantCache()
-    usage = TokenUsage(partial(token_store.note_use, ground.pool))
+def _access(resources: Resources) -> tuple[_Parts, Authenticator]:
+    static = resources.settings.api_token
+    tokens, cache = Tokens(resources.pool, resources.domain), GrantCache()
+    usage = TokenUsage(partial(token_store.note_use, resources.pool))
     authenticator = Authenticator(
         tokens.find,
         cache,
         usage,
         static_token=static.get_secret_value() if static else None,
-        default_domain=ground.domain,
+        default_domain=resources.domain,
     )
-    always = (TokenChanges(ground.dsn, cache).run, usage.run)
+    always = (TokenChanges(resources.dsn, cache).run, usage.run)
     return _Parts(routes=(TokenRoutes(tokens),), always=always), authenticator
 
 
-async def _domains(ground: Ground) -> _Parts:
-    domains = Domains(ground.pool, ground.domain)
+async def _domains(resources: Resources) -> _Parts:
+    domains = Domains(resources.pool, resources.domain)
     await when_database_answers(domains.ensure_default)
     return _Parts(routes=(DomainRoutes(domains),))
 
 
-async def _mailboxes(ground: Ground) -> _Parts:
-    cipher = PinCipher(load_or_create_key(ground.settings.secret_key, ground.settings.data_dir))
-    owner = await _owner(ground)
-    directory = FilesDirectory(ground.settings.directory_path, ground.settings.directory_format, ground.switch, owner)
-    phone = PhonePins(ground.pool, ground.domain, cipher, VoicemailTables(ground.switch_pool))
-    outcomes = Outcomes()
+async def _mailboxes(resources: Resources) -> _Parts:
+    cipher = PinCipher(load_or_create_key(resources.settings.secret_key, resources.settings.data_dir))
+    owner = await _owner(resources)
+    directory = FilesDirectory(resources.settings.directory_path, resources.settings.directory_format, resources.switch, owner)
+    phone = PhonePins(resources.pool, resources.domain, cipher, VoicemailTables(resources.switch_pool))
+    waiters = Waiters()
     batches = DirectoryBatches(
-        pool=ground.pool,
-        domain=ground.domain,
+        pool=resources.pool,
+        domain=resources.domain,
         cipher=cipher,
         directory=directory,
         phone=phone,
-        switch=ground.switch,
-        outcomes=outcomes,
+        switch=resources.switch,
+        waiters=waiters,
     )
-    publisher = DirectoryPublisher(pool=ground.pool, domain=ground.domain, cipher=cipher, batches=batches)
+    publisher = DirectoryPublisher(pool=resources.pool, domain=resources.domain, cipher=cipher, batches=batches)
     upkeep = DirectoryUpkeep(publisher)
-    watch = DirectoryWatch(pool=ground.pool, owner=owner, directory=directory, publisher=publisher)
+    watch = DirectoryWatch(pool=resources.pool, owner=owner, directory=directory, publisher=publisher)
     mailboxes = Mailboxes(
-        pool=ground.pool,
-        domain=ground.domain,
+        pool=resources.pool,
+        domain=resources.domain,
         cipher=cipher,
         phone=phone,
         publisher=publisher,
         batches=batches,
-        outcomes=outcomes,
+        waiters=waiters,
     )
     await when_database_answers(mailboxes.check_key)
-    ground.switch.on_event(phone.hear)
-    ground.switch.on_connect(upkeep.wake)
-    ground.switch.on_connect(batches.wake)
+    resources.switch.on_event(phone.hear)
+    resources.switch.on_connect(upkeep.wake)
+    resources.switch.on_connect(batches.wake)
 
     async def writable() -> str:
         await directory.ready()
@@ -244,57 +245,61 @@ async def _mailboxes(ground: Ground) -> _Parts:
     )
 
 
-async def _owner(ground: Ground) -> Owner:
+async def _owner(resources: Resources) -> Owner:
     """Whose the mailbox files of this process are."""
     found: list[str] = []
 
     async def ask() -> None:
-        async with ground.pool.acquire() as connection:
+        async with resources.pool.acquire() as connection:
             found.append(await made_id(connection))
 
     await when_database_answers(ask)
-    return Owner(found[0], ground.domain)
+    return Owner(found[0], resources.domain)
 
 
-def _removal(ground: Ground, stack: AsyncExitStack) -> Removal:
-    claims = Claims(ground.dsn)
+def _removal(resources: Resources, stack: AsyncExitStack) -> Removal:
+    claims = Claims(resources.dsn)
     stack.push_async_callback(claims.close)
     removal = Removal(
-        pool=ground.pool,
-        switch_pool=ground.switch_pool,
-        jobs=ground.jobs,
+        pool=resources.pool,
+        switch_pool=resources.switch_pool,
+        jobs=resources.jobs,
         claims=claims,
-        waiting=MessageWaiting(ground.switch, ground.settings.profile),
-        files=FileRemover(ground.paths),
+        waiting=MessageWaiting(resources.switch, resources.settings.profile),
+        files=FileRemover(resources.paths),
     )
-    ground.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
+    resources.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
     return removal
 
 
-def _messages(ground: Ground) -> _Parts:
-    settings = ground.settings
-    announcer = Announcer(ground.jobs, mail_from=settings.mail_from)
-    recorder = Recorder(ground.pool, ground.switch_pool, ground.paths, announcer.announce, max_age=settings.notify_max_age)
-    index = RecordingIndex(ground.pool, ground.paths)
-    intake = Intake(ground.pool, ground.switch_pool, recorder, index, ground.paths)
-    watcher = RecordingWatcher(index, ground.paths, intake.hint_local)
+def _messages(resources: Resources) -> _Parts:
+    settings = resources.settings
+    announcer = Announcer(resources.jobs, mail_from=settings.mail_from)
+    registry = Registry(
+        resources.pool, resources.switch_pool, resources.paths, announcer.announce, max_age=settings.notify_max_age
+    )
+    index = RecordingIndex(resources.pool, resources.paths)
+    intake = Intake(resources.pool, resources.switch_pool, registry, index, resources.paths)
+    watcher = RecordingWatcher(index, resources.paths, intake.hint_local)
 
     def hint(file_paths: Collection[str]) -> None:
-        if ground.leader.leading:
+        if resources.leader.leading:
             intake.hint(file_paths)
 
-    hearing = Hearing(ground.pool, ground.paths, hint)
-    rescue = Rescue(ground.pool, ground.switch_pool, ground.paths, ground.switch, intake.hint, profile=settings.profile)
-    orphans = Orphans(ground.pool, ground.switch_pool, ground.paths, rescue)
-    messages = Messages(ground.readers, ground.switch_readers, recorder, ground.paths, ground.domain)
+    hearing = Hearing(resources.pool, resources.paths, hint)
+    rescue = Rescue(
+        resources.pool, resources.switch_pool, resources.paths, resources.switch, intake.hint, profile=settings.profile
+    )
+    orphans = Orphans(resources.pool, resources.switch_pool, resources.paths, rescue)
+    messages = Messages(resources.readers, resources.switch_readers, registry, resources.paths, resources.domain)
 
     def hear(event: Event) -> None:
         hearing.hear(event)
-        if ground.leader.leading:
+        if resources.leader.leading:
             intake.wake()
 
-    ground.switch.on_event(hear)
-    ground.switch.on_connect(lambda: intake.wake(full=True))
+    resources.switch.on_event(hear)
+    resources.switch.on_connect(lambda: intake.wake(full=True))
 
     async def folder() -> str:
         await index.check_folder()
@@ -304,14 +309,14 @@ def _messages(ground: Ground) -> _Parts:
     return _Parts(
         routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
         always=(hearing.run,),
-        leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(ground.switch_pool).run),
+        leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(resources.switch_pool).run),
         checks={"recordings": OneAtATime(folder)},
     )
 
 
-def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
-    settings = ground.settings
-    removal = _removal(ground, stack)
+def _notifications(resources: Resources, stack: AsyncExitStack) -> _Parts:
+    settings = resources.settings
+    removal = _removal(resources, stack)
     slow = SLOW_A_PLACE * settings.mails_at_once
     transport = SmtpTransport(
         settings.smtp_host,
@@ -323,36 +328,36 @@ def _notifications(ground: Ground, stack: AsyncExitStack) -> _Parts:
         connections=settings.mails_at_once + slow,
     )
     stack.push_async_callback(transport.close)
-    claims = Claims(ground.dsn)
+    claims = Claims(resources.dsn)
     stack.push_async_callback(claims.close)
     mailer = Mailer(
-        pool=ground.pool,
-        switch_pool=ground.switch_pool,
-        jobs=ground.jobs,
+        pool=resources.pool,
+        switch_pool=resources.switch_pool,
+        jobs=resources.jobs,
         claims=claims,
         transport=transport,
         composer=Composer(sender=settings.mail_from),
-        recordings=Recordings(ground.paths),
+        recordings=Recordings(resources.paths),
         removal=removal,
         zone=settings.zone,
         slots=Slots(slow=slow),
     )
     removal.register(after_mail.REASON)
-    sweep = Sweep(ground.pool, ground.jobs, {NOTIFY: ledger.due, REMOVE: removal_store.due})
+    sweep = Sweep(resources.pool, resources.jobs, {NOTIFY: ledger.due, REMOVE: removal_store.due})
     stack.push_async_callback(mailer.close)
-    ground.jobs.register(NOTIFY, mailer.deliver, concurrency=settings.mails_at_once)
-    ground.switch.on_connect(sweep.wake)
+    resources.jobs.register(NOTIFY, mailer.deliver, concurrency=settings.mails_at_once)
+    resources.switch.on_connect(sweep.wake)
 
     async def mail() -> str:
         if trouble := await transport.probe():
             raise Unavailable(trouble)
         return "answers"
 
-    routes = (NotificationRoutes(Notifications(ground.pool, ground.domain)),)
+    routes = (NotificationRoutes(Notifications(resources.pool, resources.domain)),)
     return _Parts(routes=routes, always=(sweep.run,), checks={"mail": mail})
 
 
-def _start(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> None:
+def _start(resources: Resources, parts: Sequence[_Parts], stack: AsyncExitStack) -> None:
     """Connect to the switch and run what runs; it ends before anything it uses is closed."""
     leading = [run for part in parts for run in part.leading]
 
@@ -361,14 +366,14 @@ def _start(ground: Ground, parts: Sequence[_Parts], stack: AsyncExitStack) -> No
             for run in leading:
                 tasks.create_task(_forever(run))
 
-    ground.switch.start()
+    resources.switch.start()
     always = [run for part in parts for run in part.always]
-    running = [asyncio.ensure_future(_forever(run)) for run in (*always, lambda: ground.leader.lead(lead))]
+    running = [asyncio.ensure_future(_forever(run)) for run in (*always, lambda: resources.leader.lead(lead))]
     stack.push_async_callback(end, *running)
 
 
-async def _serve_http(ground: Ground, parts: Sequence[_Parts], authenticator: Authenticator, stack: AsyncExitStack) -> str:
-    settings = ground.settings
+async def _serve_http(resources: Resources, parts: Sequence[_Parts], authenticator: Authenticator, stack: AsyncExitStack) -> str:
+    settings = resources.settings
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
     application = build(routes, authenticator, title="FreeSWITCH voicemail", version=_version())

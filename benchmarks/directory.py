@@ -13,11 +13,11 @@ from typing import Any
 
 import uvloop
 
-from app.database.embedded import EmbeddedPostgres
+from app.embedded.postgres import EmbeddedPostgres
 from app.logs import configure_logging
 from app.sandbox.switch import StandInSwitch
 from app.switch import commands
-from app.switch.esl import Event, EventSocket
+from app.switch.esl.event_socket import Event, EventSocket
 from benchmarks.measures import say
 from benchmarks.site import CHECKOUT, DOMAIN, Site, peer
 
@@ -153,7 +153,7 @@ async def main() -> int:
             well = await measure(folder, dsn, switch, ((5000, 20.0),))
     if os.environ.get("FREESWITCH_BIN"):
         sys.path += [str(CHECKOUT / "tests" / "switch")]
-        from real_switch import RealSwitch  # noqa: PLC0415 - it is the tests' own
+        from tests.support.real_switch import RealSwitch  # noqa: PLC0415 - it is the tests' own
 
         for numbers in (((5000, 20.0),), ((20_000, 90.0),)):
             with tempfile.TemporaryDirectory(prefix="voicemail-bench-") as name:

@@ -13,7 +13,7 @@ import aiohttp
 import asyncpg
 from app.http.tokens import TokenStore
 
-from app.database.embedded import EmbeddedPostgres
+from app.embedded.postgres import EmbeddedPostgres
 from app.sandbox.switch import StandInSwitch
 
 DOMAIN = "bench.local"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from access_tokens import LAB, make_domains
-from databases import another
-from pbx import Site, stand_in
 
-from app.database.embedded import EmbeddedPostgres
 from app.database.migrations import migrate
 from app.database.pool import Pool, open_pool
+from app.embedded.postgres import EmbeddedPostgres
 from app.sandbox.tables import TABLES
+from tests.support.access_tokens import LAB, make_domains
+from tests.support.databases import another
+from tests.support.pbx import Site, stand_in
 
 TEMPLATE = "template_voicemail"
 

@@ -8,7 +8,7 @@ import typer
 from app.cli.running import run, settings
 
 if TYPE_CHECKING:
-    from app.mailboxes.adopt import Candidate
+    from app.mailboxes.directory.adopt import Candidate
 
 cli = typer.Typer(help="Take over mailboxes.", no_args_is_help=True)
 

@@ -10,10 +10,10 @@ from app.config import Settings
 from app.database.pool import UNAVAILABLE, connect
 from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import SwitchRefused, SwitchUnavailable, VoicemailError
-from app.mailboxes import batch_store
+from app.mailboxes.directory import batch_store
 from app.switch import commands
-from app.switch.directory import Directory, DirectoryRefused, DirectoryUser
-from app.switch.esl import EventSocket
+from app.switch.directory.model import Directory, DirectoryRefused, DirectoryUser
+from app.switch.esl.event_socket import EventSocket
 
 _APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE domain = $1 AND state = 'applied'"
 

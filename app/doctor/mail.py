@@ -8,9 +8,9 @@ from app.config import Settings
 from app.doctor.report import Finding, failed, ok
 from app.mailboxes.fields import mail_to as checked_addresses
 from app.mailboxes.model import split_addresses
-from app.notifications.conversation import Limits
+from app.notifications.mail.conversation import Limits
+from app.notifications.mail.pool import SmtpTransport
 from app.notifications.model import Outcome, RecipientState
-from app.notifications.transport import SmtpTransport
 
 NAME = "mail server"
 _CONSEQUENCE = "no notification leaves; each waits and is tried for two days, and every recording is kept"

@@ -8,9 +8,9 @@ from app.config import Settings
 from app.database.pool import UNAVAILABLE, close_pool, open_pool
 from app.doctor.report import Finding, ok, skipped, warning
 from app.errors import VoicemailError
-from app.messages.encoding import prepare_switch_connection, reset_switch_connection
 from app.messages.orphans import Orphans
 from app.recordings.paths import RecordingPaths
+from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
 
 NAME = "recordings without a row"
 

@@ -7,11 +7,11 @@ from app.config import Settings
 from app.database.pool import UNAVAILABLE, close_pool, open_pool
 from app.doctor.report import Finding, failed, ok, skipped
 from app.errors import VoicemailError
-from app.mailboxes import installation, ownership
-from app.mailboxes.ownership import Folder
-from app.switch.directory_files import FilesDirectory
-from app.switch.directory_marks import Owner, theirs
-from app.switch.esl import EventSocket
+from app.mailboxes.directory import installation, ownership
+from app.mailboxes.directory.ownership import Folder
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.marks import Owner, theirs
+from app.switch.esl.event_socket import EventSocket
 
 _NAME = "directory files"
 _UNKNOWN = "?"  # no file can name it

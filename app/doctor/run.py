@@ -14,9 +14,9 @@ from app.doctor.report import Finding, Report, failed, ok, skipped, text, warnin
 from app.doctor.switch import check_profile, check_switch
 from app.errors import SettingsError, SwitchUnavailable
 from app.logs import configure_logging
-from app.switch.directory_files import FilesDirectory
-from app.switch.directory_marks import PROBE, Owner
-from app.switch.esl import EventSocket
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.marks import PROBE, Owner
+from app.switch.esl.event_socket import EventSocket
 
 Tell = Callable[[list[Finding]], bool]
 

@@ -8,7 +8,7 @@ from app.config import Settings
 from app.doctor.database import where
 from app.doctor.report import Finding, failed, ok, skipped, warning
 from app.switch import commands
-from app.switch.esl import EventSocket
+from app.switch.esl.event_socket import EventSocket
 
 NEEDED = ("mod_voicemail", "mod_pgsql", "mod_sndfile", "mod_dptools", "mod_dialplan_xml")
 CONNECT_PATIENCE = 8.0  # seconds

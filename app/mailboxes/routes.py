@@ -23,7 +23,7 @@ from app.mailboxes.model import (
     join_addresses,
     split_addresses,
 )
-from app.mailboxes.pins import PinUnreadable
+from app.mailboxes.pins.cipher import PinUnreadable
 from app.mailboxes.service import Mailboxes
 
 _EXAMPLE: JsonDict = {

@@ -8,15 +8,17 @@ import structlog
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection, Pool
 from app.errors import Conflict, Invalid, NotFound, SettingsError
-from app.mailboxes import batch_store, entries, store
-from app.mailboxes.batch_store import Backlog
-from app.mailboxes.batches import DirectoryBatches
-from app.mailboxes.entries import Entry
+from app.mailboxes import store
+from app.mailboxes.directory import batch_store
+from app.mailboxes.directory import store as entries
+from app.mailboxes.directory.batch_store import Backlog
+from app.mailboxes.directory.batches import DirectoryBatches
+from app.mailboxes.directory.publisher import DirectoryPublisher
+from app.mailboxes.directory.store import Entry
+from app.mailboxes.directory.waiters import Waiters
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox, check_version
-from app.mailboxes.phone import PhonePins, Sight
-from app.mailboxes.pins import KEY_SETTING, PinCipher
-from app.mailboxes.publish import DirectoryPublisher
-from app.mailboxes.waiting import Outcomes
+from app.mailboxes.pins.cipher import KEY_SETTING, PinCipher
+from app.mailboxes.pins.phone import PhonePins, PinsSeen
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ class Mailboxes:
         phone: PhonePins,
         publisher: DirectoryPublisher,
         batches: DirectoryBatches,
-        outcomes: Outcomes,
+        waiters: Waiters,
     ) -> None:
         self._pool = pool
         self._domain = domain
@@ -44,7 +46,7 @@ class Mailboxes:
         self._phone = phone
         self._publisher = publisher
         self._batches = batches
-        self._outcomes = outcomes
+        self._waiters = waiters
 
     @property
     def domain(self) -> Domain:
@@ -140,7 +142,7 @@ class Mailboxes:
             mailbox = await store.lock(connection, self._domain, key) if _is_extension(key) else None
         return _found(mailbox)
 
-    async def _announce(self, connection: Connection, address: MailboxAddress, sight: Sight | None) -> int:
+    async def _announce(self, connection: Connection, address: MailboxAddress, sight: PinsSeen | None) -> int:
         if sight is not None:
             return await entries.raise_seen(connection, address, sight.before, sight.now)
         return (await self._publisher.announce(connection, [address.extension]))[address.extension]
@@ -159,7 +161,7 @@ class Mailboxes:
 
         self._batches.wake()
         if self._batches.possible:
-            await self._outcomes.wait(address.extension, settled, limit=_PATIENCE)
+            await self._waiters.wait(address.extension, settled, limit=_PATIENCE)
         return self._reasoned(state)
 
     def _reasoned(self, state: DirectoryState) -> DirectoryState:

@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from app.database.pool import Connection, Pool
-from app.messages import records, store
+from app.messages import store as records
 from app.messages.model import MessageRow
+from app.switch.tables import messages as store
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from app.database.pool import UNAVAILABLE, Pool
 from app.messages import heard
 from app.messages.lost import LeftMessage, left_message
 from app.recordings.paths import RecordingPaths
-from app.switch.reply import Event
+from app.switch.esl.reply import Event
 
 log = structlog.get_logger(__name__)
 

@@ -8,12 +8,13 @@ import structlog
 
 from app.database.pool import UNAVAILABLE, Pool
 from app.errors import VoicemailError
-from app.messages import records, store
+from app.messages import store as records
 from app.messages.hints import Hints
 from app.messages.model import Message, MessageRow
-from app.messages.recorder import Recorder
+from app.messages.registry import Registry
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
+from app.switch.tables import messages as store
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Intake:
         self,
         pool: Pool,
         switch_pool: Pool,
-        recorder: Recorder,
+        registry: Registry,
         index: RecordingIndex,
         paths: RecordingPaths,
         *,
@@ -49,7 +50,7 @@ class Intake:
     ) -> None:
         self._pool = pool
         self._switch_pool = switch_pool
-        self._recorder = recorder
+        self._registry = registry
         self._index = index
         self._hints = Hints(paths)
         self._hints_due = 0.0
@@ -102,11 +103,11 @@ class Intake:
         if loop.time() < self._full_due:
             await self._look_lately()
             return
-        await self._recorder.begin()
+        await self._registry.begin()
         self._full_due = float("inf")  # a wake-up that comes meanwhile makes it due again
         try:
             await self._look_at_all()
-            await self._recorder.finish_baseline()
+            await self._registry.finish_baseline()
         except BaseException:
             self._full_due = 0.0
             raise
@@ -172,7 +173,7 @@ class Intake:
             async with self._pool.acquire() as connection:
                 unknown -= await records.seen(connection, list(unknown))
         missing = [row for key, row in by_key.items() if key in unknown]
-        new = await self._recorder.record(missing) if missing else []
+        new = await self._registry.record(missing) if missing else []
         self._hints.met(rows)
         return new
 

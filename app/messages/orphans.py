@@ -12,12 +12,12 @@ import structlog
 from app.addressing import MailboxAddress
 from app.database.pool import UNAVAILABLE, Pool
 from app.errors import VoicemailError
-from app.messages import store
 from app.messages.lost import LeftMessage, left_file, mailbox_of
 from app.messages.rescue import Rescue
 from app.recordings import files
 from app.recordings.model import FoundFile, fits_index
 from app.recordings.paths import RecordingPaths
+from app.switch.tables import messages as store
 
 log = structlog.get_logger(__name__)
 

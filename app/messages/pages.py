@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from app.database.readers import Readers
-from app.messages import store
 from app.messages.model import Message
+from app.switch.tables import messages as store
 
 # id or None, created_epoch, caller_name, caller_number, duration, read, extension, the mailbox's time_zone or None, total.
 # Texts are as the switch has them. By position: a name for each value of each row would cost as much as reading them.

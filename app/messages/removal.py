@@ -14,17 +14,17 @@ import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.claims import Claims
-from app.database.jobs import Jobs
 from app.database.pool import UNAVAILABLE, Connection, Pool
-from app.database.retries import Retries, job_key
 from app.errors import Invalid, NotFound, SwitchRefused, Unavailable
+from app.jobs.claims import Claims
+from app.jobs.queue import Jobs
+from app.jobs.retries import Retries, job_key
 from app.messages import removal_store as removals
-from app.messages import store as rows
 from app.messages.model import MessageRow
 from app.messages.removal_store import RemovalState, RemovalTask
 from app.recordings.remover import FileRemover
 from app.switch.mwi import MessageWaiting
+from app.switch.tables import messages as rows
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.database.pool import Connection
-from app.database.retries import Retries
+from app.jobs.retries import Retries
 
 
 class RemovalState(StrEnum):

@@ -12,13 +12,14 @@ from app.addressing import MailboxAddress
 from app.database.pool import UNAVAILABLE, Pool
 from app.errors import NotFound, SwitchRefused, SwitchUnavailable, Unavailable, VoicemailError
 from app.mailboxes import store as mailboxes
-from app.messages import heard, lost, store
+from app.messages import heard, lost
 from app.messages.heard import Heard
 from app.messages.lost import LeftMessage
 from app.recordings import files
 from app.recordings.paths import RecordingPaths
 from app.switch.commands import user_exists
 from app.switch.mwi import MessageWaiting, Switch
+from app.switch.tables import messages as store
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ class Rescue:
         every: float = EVERY,
     ) -> None:
         self._pool, self._switch_pool = pool, switch_pool
-        self._paths, self._switch, self._lamp = paths, switch, MessageWaiting(switch, profile)
+        self._paths, self._switch, self._mwi = paths, switch, MessageWaiting(switch, profile)
         self._hint, self._settle, self._every = hint, settle, every
         self._told: set[str] = set()
 
@@ -183,7 +184,7 @@ class Rescue:
     async def _light(self, one: Heard) -> None:
         """Tell the phones; a switch that is away is told later."""
         try:
-            await self._lamp.refresh(one.left.address)
+            await self._mwi.refresh(one.left.address)
         except (SwitchUnavailable, SwitchRefused):
             return
         async with self._pool.acquire() as connection:

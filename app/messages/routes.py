@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, Field
 from app.access.scopes import Scope
 from app.addressing import Extension
 from app.errors import Invalid
+from app.http.base_url import base_url
 from app.http.files import stream
 from app.http.paging import Page, Paging
 from app.http.routing import Call, get
-from app.messages.links import base_url
 from app.messages.rendering import Rendering
 from app.messages.service import Messages
 

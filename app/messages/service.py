@@ -7,23 +7,25 @@ from app.access.grant import Grant
 from app.addressing import Domain, Extension
 from app.database.readers import Readers
 from app.errors import Invalid, NotFound
-from app.messages import pages, records, store
+from app.messages import pages
+from app.messages import store as records
 from app.messages.model import Message, MessageRow, readable, uuid_in
 from app.messages.pages import Lines
-from app.messages.recorder import Recorder
+from app.messages.registry import Registry
 from app.recordings.paths import RecordingPaths
+from app.switch.tables import messages as store
 
 
 class Messages:
     """Reads messages; never changes one."""
 
     def __init__(
-        self, readers: Readers, switch_readers: Readers, recorder: Recorder, paths: RecordingPaths, domain: Domain
+        self, readers: Readers, switch_readers: Readers, registry: Registry, paths: RecordingPaths, domain: Domain
     ) -> None:
         """``readers`` and ``switch_readers`` are the same if the switch's tables are in our database."""
         self._readers = readers
         self._switch_readers = switch_readers
-        self._recorder = recorder
+        self._registry = registry
         self._paths = paths
         self._domain = domain
 
@@ -85,6 +87,6 @@ class Messages:
         found = await records.messages(self._readers, rows)
         missing = [row for row, message in zip(rows, found, strict=True) if message is None]
         if missing:
-            await self._recorder.record(missing)
+            await self._registry.record(missing)
             found = await records.messages(self._readers, rows)
         return [message for message in found if message is not None]

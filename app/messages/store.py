@@ -1,171 +1,111 @@
-"""SQL over the switch's own ``voicemail_msgs``: rows as they are at this moment, never a copy.
+"""SQL over ``voicemail.message``: the ids of messages, and the memory that each row of the switch was seen."""
 
-Where the table is not there (the switch creates it, and sometimes drops and recreates it) these raise ``Unavailable``.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import asyncpg
+from uuid import UUID
 
 from app.database.pool import Connection
 from app.database.readers import Source
-from app.errors import Unavailable
-from app.messages.model import MessageRow, uuid_in
+from app.messages.model import Message, MessageRow, RecordingFacts, readable
 
-_COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
-    coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,
-    coalesce(created_epoch, 0)::bigint AS created_epoch, coalesce(read_epoch, 0)::bigint AS read_epoch,
-    coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags"""
-OF_MAILBOX = "username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'"
-OF_DOMAIN = "domain = $1 AND flags IS DISTINCT FROM 'delete'"
-# The service's own indexes (indexes.py) are in the mailbox's order: in one mailbox no two messages of a second have one uuid.
-MAILBOX_ORDER = "r.created_epoch DESC NULLS LAST, r.uuid"
-DOMAIN_ORDER = f"{MAILBOX_ORDER}, r.file_path"
+_LOCK = 0x766F6963656D03  # "voicem", 3: one at a time gives ids
 
+_LONGEST = 2000  # bytes; PostgreSQL's index entries hold a third of a page, which is 2700
 
-def _page(where: str, order: str, limit: str, offset: str) -> str:
-    # The total stands in each row, and in a row of its own if the page is empty. Both are of one moment.
-    return f"""
-SELECT t.total, r.* FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {where}) t
-LEFT JOIN LATERAL (
-    SELECT {_COLUMNS} FROM voicemail_msgs r WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset}
-) r ON true
-"""  # noqa: S608 - constants of this module
-
-
-PAGE_OF_MAILBOX = _page(OF_MAILBOX, MAILBOX_ORDER, "$3", "$4")
-PAGE_OF_DOMAIN = _page(OF_DOMAIN, DOMAIN_ORDER, "$2", "$3")
-
-# By the index on uuid; rows whose uuid is no UUID, and perhaps no text, by the index on username.
-SAME_UUID = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE uuid = ANY($1::text[])"  # noqa: S608
-WITHOUT_UUID = f"""
-SELECT {_COLUMNS} FROM voicemail_msgs
-WHERE coalesce(uuid, '') !~ '^[0-9A-Fa-f-]{{36}}$' AND (username = $1 OR ($1 = '' AND username IS NULL))
-"""  # noqa: S608
-
-# By the service's own index on file_path. Never from what this service has recorded: a row it has not met yet counts too.
-NAMES_FILE = "SELECT EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $1)"
-_SAME = """(uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND domain IS NULL))
-    AND (username = $2 OR ($2 = '' AND username IS NULL)) AND (file_path = $4 OR ($4 = '' AND file_path IS NULL))"""
-_HEARD = "(coalesce(read_epoch, 0) > 0 OR flags IS NOT DISTINCT FROM 'save')"
-# PostgreSQL checks a row again if a phone changed it meanwhile, so what was heard or saved a moment ago is not deleted.
-# The counts are of the statement's beginning, and so include the rows that it deletes.
-REMOVE_ROW = f"""
-WITH removed AS (
-    DELETE FROM voicemail_msgs
-    WHERE {_SAME} AND NOT ($5 AND ({_HEARD} OR EXISTS (SELECT FROM voicemail_msgs WHERE {_SAME} AND {_HEARD})))
-    RETURNING 1
-)
-SELECT (SELECT count(*) FROM removed) AS removed,
-    (SELECT count(*) FROM voicemail_msgs WHERE {_SAME}) AS listed,
-    EXISTS (SELECT FROM voicemail_msgs WHERE {_SAME} AND {_HEARD}) AS heard,
-    EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $4 AND ({_SAME}) IS NOT TRUE) AS shares_file
-"""  # noqa: S608 - constants of this module
-
-# By the index on created_epoch. Ties stay together, so a slice ends where the next begins.
-SLICE = f"""
-SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch > $1::bigint
-ORDER BY r.created_epoch FETCH FIRST ($2::bigint) ROWS WITH TIES
-"""  # noqa: S608
-UNDATED = f"SELECT {_COLUMNS} FROM voicemail_msgs r WHERE r.created_epoch IS NULL"  # noqa: S608
-# By the service's own index on file_path (indexes.py).
-OF_FILES = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE file_path = ANY($1::text[])"  # noqa: S608
-CLOCK = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
-
-BEFORE_ALL = -(2**62)  # an epoch before every row's
+LOCK = "SELECT pg_advisory_xact_lock($1)"
+_FACTS = """r.size, r.duration, r.codec, r.sha256, b.time_zone
+FROM voicemail.message m
+LEFT JOIN voicemail.recording r ON r.path = m.recording
+LEFT JOIN voicemail.mailbox b ON b.domain = m.domain AND b.extension = m.username"""
+OF_KEYS = f"SELECT m.row_key, m.id, {_FACTS} WHERE m.row_key = ANY($1::bytea[])"
+OF_ID = "SELECT row_key, uuid, username FROM voicemail.message WHERE id = $1"
+SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
+TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
+PUT = """
+INSERT INTO voicemail.message (id, row_key, domain, username, uuid, file_path, recording, created_epoch,
+                               caller_name, caller_number, duration, exact)
+SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+                     $9::text[], $10::text[], $11::integer[], $12::boolean[])
+"""
+_LONGEST_CALLER, _LONGEST_DURATION = 255, 2**31 - 1
+FACT = "SELECT value FROM voicemail.installation WHERE name = $1"
+PUT_FACT = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
-class RowRemoval:
-    """What came of deleting one row."""
+class Record:
+    """What is remembered of a row, enough to find it again."""
 
-    gone: bool  # False: it was not there, or it stays
-    heard: bool  # somebody listened to it or saved it, before the statement began
-    shares_file: bool  # another row names the same file
-
-
-@contextmanager
-def reading_table() -> Iterator[None]:
-    """Say what a missing or closed voicemail_msgs means. Raises ``Unavailable``."""
-    try:
-        yield
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        raise Unavailable("the switch has not created voicemail_msgs yet, or is creating it anew") from error
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise Unavailable("the service's database role may not read or change voicemail_msgs") from error
+    key: bytes
+    uuid: str
+    username: str
 
 
-def _rows(records: Iterable[Any]) -> list[MessageRow]:
-    """Rows from records of ``_COLUMNS``."""
-    return [MessageRow._make(record) for record in records]
+async def lock(connection: Connection) -> None:
+    """Wait until no other transaction gives ids; this one may until it ends."""
+    await connection.execute(LOCK, _LOCK)
 
 
-async def page(source: Source, domain: str, extension: str | None, *, limit: int, offset: int) -> tuple[list[MessageRow], int]:
-    """Rows of a domain, or of one mailbox in it, newest first and without those flagged deleted; and how many there are."""
-    with reading_table():
-        if extension is None:
-            records = await source.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
-        else:
-            records = await source.fetch(PAGE_OF_MAILBOX, extension, domain, limit, offset)
-    return [MessageRow._make(record[1:]) for record in records if record[1] is not None], records[0][0]
+async def messages(source: Source, rows: Sequence[MessageRow]) -> list[Message | None]:
+    """The message of each row, with what is known of its recording; None where the row is not recorded yet."""
+    keys = [row.key for row in rows]
+    found = {record[0]: record for record in await source.fetch(OF_KEYS, keys)}
+    return [_message(row, found[key]) if key in found else None for row, key in zip(rows, keys, strict=True)]
 
 
-async def newest(source: Source, domain: str, extension: str) -> MessageRow | None:
-    """The newest row of a mailbox that is not flagged deleted."""
-    rows, _ = await page(source, domain, extension, limit=1, offset=0)
-    return rows[0] if rows else None
+def _message(row: MessageRow, record: Any) -> Message:
+    _, id_, size, duration, codec, sha256, zone = record
+    return Message(id_, row, None if size is None else RecordingFacts(size, duration, codec, sha256.hex()), zone)
 
 
-async def with_uuids(source: Source, uuids: Sequence[str]) -> list[MessageRow]:
-    """Every row with one of these uuids, in all mailboxes, those flagged deleted too."""
-    with reading_table():
-        return _rows(await source.fetch(SAME_UUID, uuids))
+async def find(source: Source, id_: UUID) -> Record | None:
+    """What is remembered under an id."""
+    record = await source.fetchrow(OF_ID, id_)
+    return None if record is None else Record(*record)
 
 
-async def with_key(source: Source, key: bytes, *, uuid: str, username: str) -> MessageRow | None:
-    """The row with this key, flagged deleted or not; ``uuid`` and ``username`` are what it is looked up by."""
-    with reading_table():
-        records = await (source.fetch(SAME_UUID, [uuid]) if uuid_in(uuid) else source.fetch(WITHOUT_UUID, username))
-    return next((row for row in _rows(records) if row.key == key), None)
+async def seen(source: Source, keys: Sequence[bytes]) -> set[bytes]:
+    """Those of the keys that are recorded."""
+    return {record[0] for record in await source.fetch(SEEN, keys)}
 
 
-async def names_file(source: Source, file_path: str) -> bool:
-    """Whether any row names this recording."""
-    with reading_table():
-        return bool(await source.fetchval(NAMES_FILE, file_path))
+async def taken(source: Source, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the ids that are some message's."""
+    return {record[0] for record in await source.fetch(TAKEN, ids)}
 
 
-async def remove(connection: Connection, row: MessageRow, *, only_unheard: bool) -> RowRemoval:
-    """Delete exactly this row, and say in the same statement whether another row names its file.
-
-    The very same row twice is one message. ``only_unheard``: not if somebody listened to it or saved it, in whichever of the two.
-    """
-    with reading_table():
-        removed, listed, heard, shares_file = await connection.fetchrow(REMOVE_ROW, *row[:4], only_unheard)
-    return RowRemoval(gone=removed > 0 and removed == listed, heard=heard, shares_file=shares_file)
-
-
-async def with_files(source: Source, file_paths: Sequence[str]) -> list[MessageRow]:
-    """Every row that names one of these recordings, whatever its date."""
-    with reading_table():
-        return _rows(await source.fetch(OF_FILES, file_paths))
-
-
-async def after(source: Source, created_epoch: int, *, limit: int = 1000) -> list[MessageRow]:
-    """The next rows created after ``created_epoch``, oldest first: ``limit`` of them and all of the last one's second."""
-    with reading_table():
-        return _rows(await source.fetch(SLICE, created_epoch, limit))
+async def put(connection: Connection, recorded: Sequence[tuple[Message, str | None]]) -> None:
+    """Record new messages, each with its recording relative to the recordings folder, or None."""
+    rows = [message.row for message, _ in recorded]
+    await connection.execute(
+        PUT,
+        [message.id for message, _ in recorded],
+        [row.key for row in rows],
+        [readable(row.domain) for row in rows],
+        [readable(row.username) for row in rows],
+        [readable(row.uuid) for row in rows],
+        [readable(row.file_path) for row in rows],
+        [None if path is None else readable(path) for _, path in recorded],
+        [row.created_epoch for row in rows],
+        [readable(row.caller_name[:_LONGEST_CALLER]) for row in rows],
+        [readable(row.caller_number[:_LONGEST_CALLER]) for row in rows],
+        [min(max(row.duration, 0), _LONGEST_DURATION) for row in rows],
+        [_exact(row) for row in rows],
+    )
 
 
-async def undated(source: Source) -> list[MessageRow]:
-    """The rows whose created_epoch is NULL."""
-    with reading_table():
-        return _rows(await source.fetch(UNDATED))
+def _exact(row: MessageRow) -> bool:
+    """Whether the row is recorded letter for letter, and its texts fit an entry of an index."""
+    return all(readable(text) == text for text in row[:4]) and sum(len(text.encode()) for text in row[:4]) <= _LONGEST
 
 
-async def clock(source: Source) -> int:
-    """Seconds since 1970 by the switch's database."""
-    return int(await source.fetchval(CLOCK))
+async def fact(source: Source, name: str) -> str | None:
+    """A fact about this installation."""
+    value: str | None = await source.fetchval(FACT, name)
+    return value
+
+
+async def put_fact(connection: Connection, name: str, value: str) -> None:
+    """Note a fact, where it is not known yet."""
+    await connection.execute(PUT_FACT, name, value)

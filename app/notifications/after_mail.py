@@ -6,7 +6,7 @@ from app.database.pool import Connection
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import Mailbox
 from app.messages.removal import Reason
-from app.notifications import ledger
+from app.notifications import store as ledger
 from app.notifications.model import AFTER_MAIL, Notification, NotificationState, RecipientState
 
 

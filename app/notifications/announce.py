@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from app.addressing import MailboxAddress
-from app.database.jobs import Jobs
 from app.database.pool import Connection
-from app.database.retries import job_key
 from app.errors import Invalid
+from app.jobs.queue import Jobs
+from app.jobs.retries import job_key
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import Mailbox
 from app.messages.model import Message
-from app.notifications import ledger
+from app.notifications import store as ledger
 from app.notifications.model import NOTIFY, Draft
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.mailboxes.model import Mailbox
-from app.notifications.conversation import BeforeContent
+from app.notifications.mail.conversation import BeforeContent
 from app.notifications.model import Notification, Outcome, Recipient, RecipientState
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from app.addressing import MailboxAddress
-from app.database.retries import Retries
+from app.jobs.retries import Retries
 
 NOTIFY = "notify"  # the jobs that mail; the payload is a notification's id
 AFTER_MAIL = "after_mail"  # the reason for which a mailed message is removed

@@ -4,7 +4,7 @@ import os
 import stat
 
 from app.errors import NotFound, Unavailable
-from app.notifications.compose import LARGEST_RECORDING, Audio
+from app.notifications.mail.compose import LARGEST_RECORDING, Audio
 from app.recordings.paths import RecordingPaths
 
 

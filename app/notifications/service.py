@@ -7,7 +7,7 @@ from app.access.grant import Grant
 from app.addressing import Domain, Extension
 from app.database.pool import Connection, Pool
 from app.errors import Invalid, NotFound
-from app.notifications import ledger
+from app.notifications import store as ledger
 from app.notifications.model import Notification, Recipient
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from app.config import PREFIX, Settings, load_settings
-from app.database.embedded import EmbeddedPostgres
+from app.embedded.postgres import EmbeddedPostgres
 from app.errors import VoicemailError
 from app.logs import configure_logging
 from app.sandbox.mail import CaughtMail, MailCatcher

@@ -13,13 +13,13 @@ from xml.sax.saxutils import quoteattr
 
 import asyncpg
 
-from app.sandbox import voicemail
+from app.sandbox import vm_commands as voicemail
 from app.sandbox.directory import DirectoryBroken, DirectoryEntry, StaticDirectory, user_xml
 from app.sandbox.esl_server import Session
 from app.sandbox.events import EventSource
-from app.sandbox.fsdb import FileStore
-from app.sandbox.mailboxes import Caller, LeftMessage, Mailboxes, audio_seconds
+from app.sandbox.message_actions import Caller, LeftMessage, Mailboxes, audio_seconds
 from app.sandbox.tables import StandInTables
+from app.sandbox.vm_fsdb_commands import FileStore
 
 PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's well-known default
 VERSION = "FreeSWITCH Version 1.10.12-release+git~20240802T210227Z~a88d069d6f~64bit (git a88d069 2024-08-02 21:02:27Z 64bit)\n"

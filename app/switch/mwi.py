@@ -9,7 +9,7 @@ from typing import Protocol
 from app.addressing import MailboxAddress
 from app.errors import SwitchRefused
 from app.switch.commands import Command, message_waiting, vm_boxcount
-from app.switch.reply import Reply
+from app.switch.esl.reply import Reply
 
 _COUNTS = re.compile(r"(\d+):(\d+):\d+:\d+")
 

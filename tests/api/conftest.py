@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
-from databases import another
-from pbx import Site, stand_in
+
+from tests.support.databases import another
+from tests.support.pbx import Site, stand_in
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,15 @@
 import asyncio
 from uuid import uuid4
 
-import access_tokens
 import aiohttp
 import asyncpg
 import pytest
-from pbx import DOMAIN, TOKEN, Site
 from structlog.testing import capture_logs
-from switch_rows import insert, switch_row
 
 from app.database.pool import open_pool
+from tests.support import access_tokens
+from tests.support.pbx import DOMAIN, TOKEN, Site
+from tests.support.switch_rows import insert, switch_row
 
 PATHS = [
     ("GET", "/v1/voicemail"), ("POST", "/v1/voicemail"), ("GET", "/v1/voicemail/1"), ("PUT", "/v1/voicemail/1"),

@@ -2,7 +2,8 @@
 
 import orjson
 import pytest
-from pbx import Site
+
+from tests.support.pbx import Site
 
 SIZE = 1024 * 1024 - 100
 START = b'{"password":"1","enabled":true,'

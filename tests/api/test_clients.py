@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pbx import TOKEN, Site
+
+from tests.support.pbx import TOKEN, Site
 
 TYPESCRIPT = """
 import type { paths, components } from "./api";

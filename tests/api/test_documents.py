@@ -13,7 +13,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from openapi_spec_validator import validate
-from pbx import TOKEN, Site
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -24,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from app.addressing import Extension
 from app.errors import Invalid
+from tests.support.pbx import TOKEN, Site
 
 CHECKS = [
     not_a_server_error,

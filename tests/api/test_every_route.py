@@ -9,10 +9,10 @@ from uuid import uuid4
 import aiohttp
 import asyncpg
 import pytest
-from access_tokens import make_token
-from pbx import DOMAIN, Site
 
 from app.access.scopes import ALL_SCOPES, Scope
+from tests.support.access_tokens import make_token
+from tests.support.pbx import DOMAIN, Site
 
 MAILBOX = {"extension": "{new}", "password": "1", "enabled": True}
 CHANGE = {"password": "1", "enabled": True}

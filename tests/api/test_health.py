@@ -6,10 +6,10 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-from pbx import PATIENCE, Site, stand_in
 
-from app.database.embedded import EmbeddedPostgres
+from app.embedded.postgres import EmbeddedPostgres
 from app.http.health import OneAtATime
+from tests.support.pbx import PATIENCE, Site, stand_in
 
 
 async def ready(site: Site) -> tuple[int, dict[str, str]]:

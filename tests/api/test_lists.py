@@ -9,24 +9,24 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from app.http.tokens import Grant, TokenStore
-from databases import another
-from pbx import Site
-from switch_rows import DOMAIN, ROOT, insert, switch_row
 
 from app.addressing import Domain, Extension
 from app.database.migrations import migrate
 from app.database.pool import Connection, Pool, open_pool
 from app.database.readers import Readers
-from app.messages.encoding import prepare_switch_connection, reset_switch_connection
 from app.messages.model import Message
-from app.messages.recorder import Recorder
+from app.messages.registry import Registry
 from app.messages.rendering import Rendering
 from app.messages.service import Messages
 from app.recordings.paths import RecordingPaths
 from app.sandbox.tables import TABLES
+from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
+from tests.support.access_tokens import OPERATOR, make_token
+from tests.support.databases import another
+from tests.support.pbx import Site
+from tests.support.switch_rows import DOMAIN, ROOT, insert, switch_row
 
-EVERYBODY = Grant()
+EVERYBODY = OPERATOR
 SHARED = str(uuid4())
 # Each of them in mailbox 7, a second apart; the newest last.
 ODD: dict[str, list[dict[str, Any]]] = {
@@ -61,8 +61,8 @@ class Lists:
     def __init__(self, pool: Pool, switch_pool: Pool, readers: Counting, switch_readers: Counting) -> None:
         self.switch_pool, self.readers, self.switch_readers = switch_pool, readers, switch_readers
         paths = RecordingPaths(Path("/nowhere"), ROOT)
-        self.recorder = Recorder(pool, switch_pool, paths, _announce, max_age=86400)
-        self.messages = Messages(readers, switch_readers, self.recorder, paths, Domain(DOMAIN))
+        self.registry = Registry(pool, switch_pool, paths, _announce, max_age=86400)
+        self.messages = Messages(readers, switch_readers, self.registry, paths, Domain(DOMAIN))
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
 
     async def ids(self, extension: str | None = None) -> list[str]:
@@ -135,7 +135,7 @@ async def test_ids_are_the_same_before_and_after_the_intake(lists: Lists, rows: 
 
     first = await lists.ids("7")
     await every_id_can_be_fetched(lists, first)
-    await lists.recorder.record([])
+    await lists.registry.record([])
     again, of_all = await lists.ids("7"), await lists.ids()
 
     assert again == first
@@ -234,7 +234,7 @@ async def test_whoever_saw_a_commit_sees_it_in_the_list(stand_in_site: Site, poo
 
 async def test_a_list_is_of_the_token_s_domains_and_of_the_client_s_host(stand_in_site: Site, pool: Pool) -> None:
     await insert(pool, switch_row())
-    other = await TokenStore(pool).create("other", ["elsewhere.example"])
+    other = await make_token(stand_in_site.dsn, "other", ["elsewhere.example"])
 
     for _ in range(2):
         assert (await stand_in_site.get("/v1/voicemail/message"))["total"] == 1

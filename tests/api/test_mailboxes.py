@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from pbx import DOMAIN, TOKEN, Site
 from yarl import URL
+
+from tests.support.pbx import DOMAIN, TOKEN, Site
 
 DONE = {"message": "successfully", "directory": {"state": "applied", "detail": ""}}
 FIXED = ["id", "extension", "password", "mail_to", "local_after_email", "enabled", "description"]

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
-from pbx import PATIENCE, TOKEN, Site, stand_in
 
 from app.service import open_service
+from tests.support.pbx import PATIENCE, TOKEN, Site, stand_in
 
 MANY = 500
 BODY = {"password": "4321", "enabled": True, "mail_to": "tech@example.com"}

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from databases import another
-from pbx import DOMAIN, Site, stand_in
-from switch_rows import insert, switch_row
 
 from app.database.pool import Pool, open_pool
+from tests.support.databases import another
+from tests.support.pbx import DOMAIN, Site, stand_in
+from tests.support.switch_rows import insert, switch_row
 
 FIXED = ["id", "created_at", "caller_id_name", "caller_id_number", "duration", "extension", "download_url"]
 SAMPLE = next((Path(__file__).parents[2] / "app/sandbox/recordings").glob("*.wav"))

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from access_tokens import make_token
-from pbx import DOMAIN, PATIENCE, Site
 
 from app.access import credentials
 from app.access.scopes import ALL_SCOPES, Scope
+from tests.support.access_tokens import make_token
+from tests.support.pbx import DOMAIN, PATIENCE, Site
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pbx import Site, Switch, stand_in
-from real_switch import RealSwitch
+
+from tests.support.pbx import Site, Switch, stand_in
+from tests.support.real_switch import RealSwitch
 
 FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
 

@@ -5,7 +5,8 @@ from email.message import EmailMessage
 
 import asyncpg
 import pytest
-from pbx import DOMAIN, PATIENCE, Site
+
+from tests.support.pbx import DOMAIN, PATIENCE, Site
 
 FORGED = "x %0AVM-User: 102"
 HOSTILE = (

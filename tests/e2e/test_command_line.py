@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-from pbx import CHECKOUT, Site, stand_in, voicemail
 
 from app.cli.main import main
 from app.config import Settings
+from tests.support.pbx import CHECKOUT, Site, stand_in, voicemail
 
 
 @pytest.fixture

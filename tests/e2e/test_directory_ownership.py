@@ -11,12 +11,12 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
-from databases import another
-from pbx import DOMAIN, PATIENCE, TOKEN, Site, Switch, voicemail
-from plain_client import PlainClient
 
-from app.mailboxes import watch
+from app.mailboxes.directory import watch
 from app.service import open_service
+from tests.support.databases import another
+from tests.support.pbx import DOMAIN, PATIENCE, TOKEN, Site, Switch, voicemail
+from tests.support.plain_client import PlainClient
 
 PINS = {"101": "4321", "102": "a b<&\"'--", "*98#": "98"}
 Snapshot = dict[str, tuple[bytes, int, int]]

@@ -8,10 +8,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from databases import another
-from pbx import DOMAIN, Site, stand_in, voicemail
 
 from app.sandbox.tables import TABLES
+from tests.support.databases import another
+from tests.support.pbx import DOMAIN, Site, stand_in, voicemail
 
 CHECKS = [
     "settings", "database", "schema", "voicemail_msgs", "voicemail_prefs", "event socket", "mod_voicemail", "mod_pgsql",

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from pbx import DOMAIN, PATIENCE, Site, voicemail
-from test_call import audio_of
 
 from app import service
 from app.messages.hearing import Hearing
+from tests.e2e.test_call import audio_of
+from tests.support.pbx import DOMAIN, PATIENCE, Site, voicemail
 
 # FACTS 23: mod_voicemail's INSERT fails for these, and it does not look.
 LOSING = {"over 255 characters": "n" * 300, "not UTF-8": "caf\udce9 \udcff"}

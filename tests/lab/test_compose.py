@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from pbx import Site
 from pydantic import BaseModel, ConfigDict
 
 from app.config import PREFIX, Settings, load_settings
+from tests.support.pbx import Site
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 
 import asyncpg
 import pytest
-from pbx import Site
-from plain_client import PlainClient
-from real_switch import CONFIGURATION, RealSwitch
+
+from tests.support.pbx import Site
+from tests.support.plain_client import PlainClient
+from tests.support.real_switch import CONFIGURATION, RealSwitch
 
 FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
 pytestmark = [

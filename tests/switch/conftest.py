@@ -7,7 +7,8 @@ from itertools import count
 
 import asyncpg
 import pytest
-from benches import DOMAIN, SwitchUnderTest
+
+from tests.support.switches_under_test import DOMAIN, SwitchUnderTest
 
 FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
 
@@ -34,7 +35,7 @@ async def running_switch(
     if request.param == "real":
         if not FREESWITCH:
             pytest.skip("no FreeSWITCH here: FREESWITCH_BIN is not set and there is no `freeswitch` on PATH")
-        from real_switch import RealSwitch
+        from tests.support.real_switch import RealSwitch
 
         real = RealSwitch(switch_database, folder)
         await real.start()

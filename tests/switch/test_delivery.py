@@ -1,6 +1,6 @@
 """How a message comes: the order of its event, its row and its lamp, and what vm_inject makes of its arguments."""
 
-from benches import DOMAIN, SwitchUnderTest, write_tone
+from tests.support.switches_under_test import DOMAIN, SwitchUnderTest, write_tone
 
 ORDER = ["leave-message", "MESSAGE_WAITING", "mwi-update"]
 USAGE = "Error: [group=<group>[@domain]|domain=<domain>|<box>[@<domain>]] <sound_file> [<cid_num>] [<cid_name>]\n"

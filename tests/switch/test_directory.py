@@ -1,9 +1,9 @@
 """The directory: when a change is seen, what success looks like, and what is read back."""
 
 import pytest
-from benches import DOMAIN, MAIL_TO, SwitchUnderTest
 
-from app.switch.directory_xml import escape
+from app.switch.directory.xml import escape
+from tests.support.switches_under_test import DOMAIN, MAIL_TO, SwitchUnderTest
 
 
 async def test_a_user_is_known_only_after_a_reload(switch: SwitchUnderTest) -> None:

@@ -1,13 +1,13 @@
 """Many mailboxes by one reload: each is asked back, and one that is otherwise is named alone."""
 
 import pytest
-from benches import DOMAIN, SwitchUnderTest
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.switch.directory import DirectoryUser
-from app.switch.directory_files import FilesDirectory
-from app.switch.directory_marks import Owner
-from app.switch.esl import EventSocket
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.marks import Owner
+from app.switch.directory.model import DirectoryUser
+from app.switch.esl.event_socket import EventSocket
+from tests.support.switches_under_test import DOMAIN, SwitchUnderTest
 
 ODD = ["&<>\"'", "${local_ip_v4}", "$${domain}", "%0A", "пароль", "🎉1", "a b", "../../x", "-->", "]]>", "\\n", "#*0", "x" * 64]
 

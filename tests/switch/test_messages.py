@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from benches import DOMAIN, SwitchUnderTest
+
+from tests.support.switches_under_test import DOMAIN, SwitchUnderTest
 
 NO_USER = "-ERR can't find user or profile.\n"
 

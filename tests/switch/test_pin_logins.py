@@ -1,6 +1,6 @@
 """PINs: which of the two opens the mailbox."""
 
-from benches import DOMAIN, PIN, SwitchUnderTest
+from tests.support.switches_under_test import DOMAIN, PIN, SwitchUnderTest
 
 
 async def login(switch: SwitchUnderTest, extension: str, pin: str) -> str:

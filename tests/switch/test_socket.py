@@ -2,8 +2,8 @@
 
 import asyncio
 
-from benches import SwitchUnderTest
-from plain_client import PlainClient
+from tests.support.plain_client import PlainClient
+from tests.support.switches_under_test import SwitchUnderTest
 
 
 async def test_a_wrong_password_is_refused_and_the_connection_ends(switch: SwitchUnderTest) -> None:

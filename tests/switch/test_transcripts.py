@@ -8,10 +8,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from benches import DOMAIN, MAIL_TO, PIN, write_tone
-from plain_client import PlainClient
 
 from app.sandbox.switch import StandInSwitch
+from tests.support.plain_client import PlainClient
+from tests.support.switches_under_test import DOMAIN, MAIL_TO, PIN, write_tone
 
 TRANSCRIPTS = json.loads((Path(__file__).parent / "transcripts.json").read_text())
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -10,7 +10,7 @@ LAYERS: dict[str, int] = {
     "access": 3, "errors": 0, "logs": 0, "addressing": 1, "config": 2,
     "switch": 3, "database": 3, "http": 3,
     "recordings": 4, "access.routes": 4, "domains": 4, "mailboxes": 4, "messages": 5, "notifications": 6,
-    "ground": 7, "offline": 8, "service": 8, "doctor": 9, "sandbox": 10, "cli": 11, "__main__": 12,
+    "resources": 7, "offline": 8, "service": 8, "doctor": 9, "sandbox": 10, "cli": 11, "__main__": 12,
 }  # fmt: skip
 # What may be imported across folders of one layer or upwards, each with its reason.
 ALLOWED = {

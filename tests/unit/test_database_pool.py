@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.database.embedded import EmbeddedPostgres
 from app.database.pool import UNAVAILABLE, Pool, connect, is_unavailable, open_pool
+from app.embedded.postgres import EmbeddedPostgres
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.switch.directory import DirectoryRefused, DirectoryUser
-from app.switch.directory_files import FilesDirectory, file_name
-from app.switch.directory_marks import PROBE, Claim, Owner, mark, owner_of, stamp_of
-from app.switch.directory_xml import Format
-from app.switch.directory_xml import render as render_for
-from app.switch.esl import EventSocket
+from app.switch.directory.files import FilesDirectory, file_name
+from app.switch.directory.marks import PROBE, Claim, Owner, mark, owner_of, stamp_of
+from app.switch.directory.model import DirectoryRefused, DirectoryUser
+from app.switch.directory.xml import Format
+from app.switch.directory.xml import render as render_for
+from app.switch.esl.event_socket import EventSocket
 
 OWNER = Owner("0123456789abcdef" * 2, "lab.local")
 OTHER = Owner("f" * 32, "lab.local")
@@ -316,7 +316,7 @@ async def test_a_look_reads_only_what_changed(directory: FilesDirectory, tmp_pat
         await directory.write(user(extension=name))
     await directory.look()
     read: list[str] = []
-    monkeypatch.setattr("app.switch.directory_files.look_at", lambda path: read.append(path.name))
+    monkeypatch.setattr("app.switch.directory.model.files.look_at", lambda path: read.append(path.name))
     (tmp_path / "voicemail-102.xml").write_text("edited")
     (tmp_path / "voicemail-103.xml").unlink()
 

@@ -3,10 +3,10 @@
 import pytest
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.switch.directory import DirectoryUser
-from app.switch.directory_marks import Owner
-from app.switch.directory_reading import NotAMailbox, read_mailbox
-from app.switch.directory_xml import Format, render
+from app.switch.directory.marks import Owner
+from app.switch.directory.model import DirectoryUser
+from app.switch.directory.reading import NotAMailbox, read_mailbox
+from app.switch.directory.xml import Format, render
 
 OWNER = Owner("0" * 31 + "1", "lab-1.local")
 

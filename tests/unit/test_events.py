@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.switch.reply import Reply, parse_event
+from app.switch.esl.reply import Reply, parse_event
 
 EVENTS = Path(__file__).parent / "events"
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.notifications.compose import Audio, Composer, Letter
-from app.notifications.wording import ascii_address, caller, clock
+from app.notifications.mail.compose import Audio, Composer, Letter
+from app.text import ascii_address, caller, clock
 
 SAMPLE = next((Path(__file__).parents[2] / "app/sandbox/recordings").glob("*.wav")).read_bytes()
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)

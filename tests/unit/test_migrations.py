@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from app.database import migrations
-from app.database.jobs import Jobs
 from app.database.migrations import SchemaError, migrate, sql_folder
 from app.database.pool import Connection, Pool
 from app.errors import DatabaseUnavailable
+from app.jobs.queue import Jobs
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from app.addressing import Domain, Extension, MailboxAddress
 from app.errors import SettingsError
 from app.mailboxes import fields
-from app.mailboxes.pins import PinCipher, PinUnreadable, load_or_create_key
+from app.mailboxes.pins.cipher import PinCipher, PinUnreadable, load_or_create_key
 
 KEY = bytes(range(32))
 ADDRESS = MailboxAddress(Extension("101"), Domain("lab.local"))

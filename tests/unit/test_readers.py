@@ -9,7 +9,7 @@ import pytest
 from app.database.pool import UNAVAILABLE, Pool
 from app.database.readers import Readers
 from app.messages import pages
-from app.messages.indexes import Indexes
+from app.switch.tables.indexes import Indexes
 
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voicemail test readers'"
 COUNT = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'voicemail test readers'"

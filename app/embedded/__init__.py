@@ -1,0 +1,1 @@
+"""PostgreSQL from a Python package or the system, run by the service itself."""

@@ -1,0 +1,1 @@
+"""What the switch should have of each mailbox, and whether it has it."""

@@ -1,0 +1,287 @@
+"""Making the switch agree with the table: what is due is laid down, read by one reload, asked back and settled, many at a time.
+
+``voicemail.directory_entry`` is the queue: a row that is not applied is its mailbox's one job. ``wake`` is a hint, and the clock
+is enough. While the switch is away nothing is tried, so nothing has to be tried again.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncpg
+import structlog
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.errors import SwitchUnavailable, Unavailable
+from app.mailboxes.directory import batch_store
+from app.mailboxes.directory.batch_store import Outcome
+from app.mailboxes.directory.store import Entry
+from app.mailboxes.directory.waiters import Waiters
+from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses
+from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
+from app.mailboxes.pins.phone import PhonePins
+from app.switch.directory.model import Directory, DirectoryRefused, DirectoryUser
+from app.switch.esl.event_socket import EventSocket
+
+log = structlog.get_logger(__name__)
+
+_MOST = 5000  # entries for one reload: more would keep what comes meanwhile waiting too long
+_CHUNK = 250  # entries for one transaction, each with a lock of PostgreSQL's; and for one window of questions to the switch
+_LOOK_EVERY = 1.0  # seconds; for what another copy of the service, or a command, wrote
+_AFTER_TROUBLE = 2.0  # seconds
+_BURST, _GATHER = 3, 0.25  # a batch of so many is followed by others: so many seconds make one reload of them
+_CLAIM_IS_OLD = 150.0  # seconds; longer than the longest reload: whoever holds the claim has stopped in the middle
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+_SHOWN = 300.0  # seconds between two equal lines in the log
+
+_Item = TypeVar("_Item")
+
+PENDING, APPLIED, FAILED = DirectoryStatus.PENDING, DirectoryStatus.APPLIED, DirectoryStatus.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One attempt: what was laid down for which entry, or what stood in the way."""
+
+    entry: Entry
+    address: MailboxAddress
+    user: DirectoryUser | None  # None: a removal, or a PIN that cannot be read
+    obstacle: DirectoryRefused | PinUnreadable | None = None
+
+    @property
+    def removal(self) -> bool:
+        return self.user is None and self.obstacle is None
+
+
+def directory_user(cipher: PinCipher, mailbox: Mailbox) -> DirectoryUser:
+    """A mailbox as the switch must know it. Raises ``PinUnreadable``."""
+    pin = cipher.open(mailbox.id, mailbox.sealed_pin)
+    return DirectoryUser(mailbox.address, pin, join_addresses(mailbox.mail_to), mailbox.enabled)
+
+
+class DirectoryBatches:
+    """Runs in every copy of the service; of those that reach the switch one works at a time. Every step may be repeated."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        domain: Domain,
+        cipher: PinCipher,
+        directory: Directory,
+        phone: PhonePins,
+        switch: EventSocket,
+        waiters: Waiters,
+    ) -> None:
+        self._pool = pool
+        self._domain = domain
+        self._cipher = cipher
+        self._directory = directory
+        self._phone = phone
+        self._switch = switch
+        self._waiters = waiters
+        self._woken = asyncio.Event()
+        self._refused_claim_at: float | None = None
+        self._reloading = False
+        self._burst = False
+        self._told: tuple[str, float] = ("", 0.0)
+
+    @property
+    def possible(self) -> bool:
+        """Whether the switch can be told anything now."""
+        return self._switch.connected
+
+    def wake(self) -> None:
+        """Something is due, or the switch is back."""
+        self._woken.set()
+
+    def reason(self) -> str:
+        """Why what is pending is not applied yet."""
+        if not self.possible:
+            return f"the switch is not connected ({self._switch.error}); it is told as soon as it is back"
+        if self._reloading:
+            return "the switch is reading its directory again, which takes it longer the more users it has"
+        return "it is not this mailbox's turn yet"
+
+    async def run(self) -> None:
+        """Work on what is due whenever there is something and the switch is there, until cancelled."""
+        trouble = False
+        while True:
+            await self._pause()
+            try:
+                while self.possible and await self._step():
+                    continue
+                trouble = False
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                if not trouble:
+                    log.warning("directory_batches_waiting", error=type(error).__name__)
+                trouble = True
+                await asyncio.sleep(_AFTER_TROUBLE)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_EVERY):
+                await self._woken.wait()
+        except TimeoutError:
+            self._burst = False
+        self._woken.clear()
+        if self._burst:
+            await asyncio.sleep(_GATHER)
+
+    async def _step(self) -> bool:
+        """One batch, unless another copy of the service is at work; False: there is nothing more to do now."""
+        async with self._pool.acquire() as connection:
+            due = await batch_store.due(connection, self._domain, limit=_MOST)
+            if not due:
+                return False
+            claimed = await batch_store.claim(connection, self._domain)
+            if not claimed and not self._may_go_on():
+                return False
+            try:
+                # Another copy may have done it until the claim was ours.
+                due = await batch_store.due(connection, self._domain, limit=_MOST)
+                await self._carry_out(due)
+            finally:
+                if claimed and not connection.is_closed():
+                    await self._release(connection)
+        self._burst = len(due) >= _BURST
+        return len(due) == _MOST or (bool(due) and not self._burst)
+
+    async def _release(self, connection: Connection) -> None:
+        try:
+            await batch_store.release(connection, self._domain)
+        except BaseException:
+            connection.terminate()  # the claim must not outlive the batch
+            raise
+
+    def _may_go_on(self) -> bool:
+        """Without the claim: it only saves work, and its holder may hang."""
+        now = time.monotonic()
+        if self._refused_claim_at is None:
+            self._refused_claim_at = now
+        if now - self._refused_claim_at < _CLAIM_IS_OLD:
+            return False
+        self._refused_claim_at = None
+        return True
+
+    async def _carry_out(self, due: Sequence[str]) -> None:
+        self._refused_claim_at = None
+        began = time.monotonic()
+        works: list[_Work] = []
+        for extensions in _chunks(due):
+            works += await self._lay_down(extensions)
+        laid_down = time.monotonic()
+        trouble = await self._reload() if works else None
+        reloaded = time.monotonic()
+        left: list[Outcome] = []
+        for some in _chunks(works):
+            waiters = await self._outcomes_of(some, trouble)
+            await self._settle(waiters)
+            left += [outcome for outcome in waiters if outcome.directory.state is not APPLIED]
+        self._tell(left)
+        if len(works) >= _CHUNK:
+            log.info(
+                "directory_batch",
+                entries=len(works),
+                not_applied=len(left),
+                files_took=round(laid_down - began, 1),
+                reload_took=round(reloaded - laid_down, 1),
+                check_took=round(time.monotonic() - reloaded, 1),
+            )
+
+    async def _lay_down(self, extensions: Sequence[str]) -> list[_Work]:
+        """Under the extensions' locks, so that what is laid down is never older than the table."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await batch_store.lock(connection, self._domain, extensions)
+            works = [
+                self._work(entry, mailbox) for entry, mailbox in await batch_store.find(connection, self._domain, extensions)
+            ]
+            well = [work for work in works if work.obstacle is None]
+            users = [work.user for work in well if work.user]
+            claims = {work.address.extension: work.entry.claim for work in well}
+            refused = await self._directory.lay_down(users, [work.address for work in well if not work.user], claims)
+        return [
+            _Work(work.entry, work.address, work.user, work.obstacle or refused.get(work.address.extension)) for work in works
+        ]
+
+    def _work(self, entry: Entry, mailbox: Mailbox | None) -> _Work:
+        address = MailboxAddress(Extension(entry.extension), self._domain)
+        try:
+            return _Work(entry, address, directory_user(self._cipher, mailbox) if mailbox else None)
+        except PinUnreadable as error:
+            return _Work(entry, address, None, error)
+
+    async def _reload(self) -> DirectoryState | None:
+        """Have the switch read what was laid down; what stands in the way for all of it, or None."""
+        self._reloading = True
+        try:
+            await self._directory.renew()
+        except SwitchUnavailable as error:
+            return DirectoryState(PENDING, error.detail)
+        except DirectoryRefused as error:
+            return DirectoryState(FAILED, error.detail)
+        finally:
+            self._reloading = False
+        return None
+
+    async def _outcomes_of(self, works: Sequence[_Work], trouble: DirectoryState | None) -> list[Outcome]:
+        well = [work for work in works if work.obstacle is None]
+        state = await self._put_pins_in_step(well)
+        refused: dict[Extension, DirectoryRefused] = {}
+        if trouble is None:
+            try:
+                gone = [work.address for work in well if not work.user]
+                refused.update(await self._directory.check([work.user for work in well if work.user], gone))
+            except SwitchUnavailable as error:
+                trouble = DirectoryState(PENDING, error.detail)
+        waiters = []
+        for work in works:
+            refusal = work.obstacle or refused.get(work.address.extension)
+            found = trouble or (state if work.user else DirectoryState(APPLIED))
+            if refusal is not None:
+                found = DirectoryState(FAILED, refusal.detail)
+            pause = min(_FIRST_PAUSE * 2.0 ** min(work.entry.attempts, 10), _LONGEST_PAUSE)
+            waiters.append(Outcome(work.entry, found, 0.0 if found.state is APPLIED else pause, removal=work.removal))
+        return waiters
+
+    async def _put_pins_in_step(self, works: Sequence[_Work]) -> DirectoryState:
+        try:
+            await self._phone.put_in_step([(work.entry, work.user.pin) for work in works if work.user])
+        except Unavailable as error:
+            # The directory goes on without it: the new PIN works on the phone, and the old one goes when this can be done.
+            return DirectoryState(PENDING, f"the PIN in voicemail_prefs is not changed yet: {error.detail}")
+        return DirectoryState(APPLIED)
+
+    async def _settle(self, waiters: Sequence[Outcome]) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gone = [outcome.entry for outcome in waiters if outcome.removal and outcome.directory.state is APPLIED]
+            # Forgotten first: of a mailbox that was made anew meanwhile the entry has another revision, and stays.
+            await batch_store.forget(connection, self._domain, gone)
+            await batch_store.settle(connection, self._domain, waiters)
+        for outcome in waiters:
+            self._waiters.tell(outcome.entry.extension)
+
+    def _tell(self, left: Sequence[Outcome]) -> None:
+        """One line for a batch, and not the same one again and again."""
+        if not left:
+            return
+        first = next((outcome for outcome in left if outcome.directory.state is FAILED), left[0])
+        line, now = f"{first.directory.state.value} {first.directory.detail}", time.monotonic()
+        if line == self._told[0] and now - self._told[1] < _SHOWN:
+            return
+        self._told = (line, now)
+        log.warning(
+            "directory_not_applied",
+            entries=len(left),
+            extension=first.entry.extension,
+            state=first.directory.state.value,
+            detail=first.directory.detail,
+        )
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

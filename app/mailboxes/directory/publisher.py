@@ -1,0 +1,54 @@
+"""What the switch must learn: noted with every change, and looked for at the start."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from app.addressing import Domain
+from app.database.pool import Connection, Pool
+from app.mailboxes.directory import batch_store
+from app.mailboxes.directory import store as entries
+from app.mailboxes.directory.batches import DirectoryBatches, directory_user
+from app.mailboxes.model import Mailbox
+from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
+from app.switch.directory.model import DirectoryUser
+
+log = structlog.get_logger(__name__)
+
+
+class DirectoryPublisher:
+    """Notes what the switch must learn; ``DirectoryBatches`` brings it there. Every step may be repeated, by any process."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        domain: Domain,
+        cipher: PinCipher,
+        batches: DirectoryBatches,
+    ) -> None:
+        self._pool = pool
+        self._domain = domain
+        self._cipher = cipher
+        self._batches = batches
+
+    async def resume(self) -> None:
+        """Let everything be tried now that is not applied: the switch is back, or the service started."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            waiting = await batch_store.pull_forward(connection, self._domain)
+        if waiting:
+            log.info("directory_resumed", entries=waiting)
+        self._batches.wake()
+
+    async def announce(self, connection: Connection, extensions: Sequence[str]) -> dict[str, int]:
+        """Note in the caller's transaction that the switch must learn of these extensions; their new revisions."""
+        return await entries.raise_revisions(connection, self._domain, extensions)
+
+    def readable(self, mailboxes: Sequence[Mailbox]) -> list[DirectoryUser]:
+        """The mailboxes as the switch must know them, without those whose PIN cannot be read."""
+        users = []
+        for mailbox in mailboxes:
+            with suppress(PinUnreadable):
+                users.append(directory_user(self._cipher, mailbox))
+        return users

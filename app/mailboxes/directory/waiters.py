@@ -1,0 +1,45 @@
+"""Waiting a little for what a job makes of a change, so that an answer can tell."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+
+_FIRST_LOOK, _LONGEST = 0.25, 1.0  # seconds between two looks: another process may do the work
+
+
+class Waiters:
+    """Who waits in this process for which extension."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def tell(self, extension: str) -> None:
+        """An attempt for this extension ended."""
+        for told in self._waiting.get(extension, ()):
+            told.set()
+
+    async def wait(self, extension: str, settled: Callable[[], Awaitable[bool]], *, limit: float) -> None:
+        """Wait until ``settled`` says so, but at most ``limit`` seconds. It is asked after every attempt, and now and then."""
+        told = asyncio.Event()
+        self._waiting[extension].add(told)
+        try:
+            async with asyncio.timeout(limit):
+                pause = _FIRST_LOOK
+                while not await settled():
+                    await _either(told, pause)
+                    pause = min(2 * pause, _LONGEST)
+        except TimeoutError:
+            return
+        finally:
+            self._waiting[extension].discard(told)
+            if not self._waiting[extension]:
+                del self._waiting[extension]
+
+
+async def _either(told: asyncio.Event, pause: float) -> None:
+    try:
+        async with asyncio.timeout(pause):
+            await told.wait()
+    except TimeoutError:
+        return
+    told.clear()

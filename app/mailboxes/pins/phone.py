@@ -1,0 +1,165 @@
+"""One PIN at a time: what people set by phone and what the API set are brought in step, whichever was last.
+
+mod_voicemail lets people in with the PIN in voicemail_prefs, which the phone's menu writes, and with the one in the directory.
+What was last seen in or written to voicemail_prefs is remembered as a digest: where the table holds something else, it was set
+by phone after that.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import asyncpg
+import structlog
+
+from app.addressing import Domain, Extension, MailboxAddress
+from app.database.pool import UNAVAILABLE, Pool
+from app.errors import Unavailable
+from app.mailboxes import fields, store
+from app.mailboxes.directory import batch_store
+from app.mailboxes.directory import store as entries
+from app.mailboxes.directory.store import Entry
+from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
+from app.switch.esl.reply import Event
+from app.switch.tables.prefs import VoicemailTables
+
+log = structlog.get_logger(__name__)
+
+_EVERY = 30.0  # seconds
+# The event comes before the row is written, so it is worth more than one look.
+_AFTER_HINT = (0.2, 1.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PinsSeen:
+    """Digests of what voicemail_prefs held: at the look before, and at this one; None where that is not known."""
+
+    before: bytes | None
+    now: bytes | None
+
+
+class PhonePins:
+    """Adopts PINs that were set by phone."""
+
+    def __init__(self, pool: Pool, domain: Domain, cipher: PinCipher, tables: VoicemailTables) -> None:
+        self._pool = pool
+        self._domain = domain
+        self._cipher = cipher
+        self._tables = tables
+        self._woken = asyncio.Event()
+
+    def hear(self, event: Event) -> None:
+        """Look soon where the event tells of a PIN set by phone. It is a hint: who it is about is not taken from it."""
+        if event.subclass == "vm::maintenance" and event.headers.get("VM-Action") == "change-password":
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Look every half minute and after every hint, until cancelled."""
+        while True:
+            for pause in _AFTER_HINT if self._woken.is_set() else (0.0,):
+                self._woken.clear()
+                await asyncio.sleep(pause)
+                await self._try()
+            try:
+                async with asyncio.timeout(_EVERY):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def sync(self, extension: Extension | None = None) -> int:
+        """Adopt what was set by phone, in one mailbox or in all; how many were. Raises ``Unavailable``."""
+        if extension is None:
+            seen = await self._tables.all_pins(self._domain)
+        else:
+            pins = await self._tables.pins(MailboxAddress(extension, self._domain))
+            seen = {extension: pins} if pins else {}
+        async with self._pool.acquire() as connection:
+            known = await entries.digests(connection, self._domain, list(seen))
+        changed = await asyncio.to_thread(self._changed, seen, known)
+        return sum([await self._adopt(address) for address in changed])
+
+    async def look(self, address: MailboxAddress) -> PinsSeen:
+        """What voicemail_prefs holds now, for whoever is about to set another PIN: what differs later was set after that."""
+        async with self._pool.acquire() as connection:
+            entry = await entries.find(connection, address)
+        before = entry.prefs_digest if entry else None
+        try:
+            return PinsSeen(before, self._cipher.digest(address, await self._tables.pins(address)))
+        except Unavailable as error:
+            log.warning("voicemail_prefs_not_read", extension=address.extension, detail=error.detail)
+            return PinsSeen(before, None)
+
+    async def put_in_step(self, wanted: Sequence[tuple[Entry, str]]) -> None:
+        """Write mailboxes' PINs to voicemail_prefs, but for one that was set by phone meanwhile, which is then adopted soon.
+
+        ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` where the switch's database
+        is away.
+        """
+        found = await self._tables.pins_of(self._domain, [entry.extension for entry, _ in wanted])
+        pins: dict[str, str] = {}
+        for entry, pin in wanted:
+            there = found.get(entry.extension, ())
+            if there != (pin,) and entry.prefs_digest not in (None, self._digest(entry, there)):
+                self._woken.set()
+            else:
+                pins[entry.extension] = pin
+        written = await self._tables.set_pins(self._domain, pins, instead_of=found)
+        seen = []
+        for entry, pin in wanted:
+            if entry.extension in pins:
+                # Not what a second look would show: that could be set by phone since.
+                there = (pin,) if entry.extension in written else found.get(entry.extension, ())
+                seen.append((entry, self._digest(entry, there)))
+        async with self._pool.acquire() as connection, connection.transaction():
+            await batch_store.note_seen(connection, self._domain, seen)
+
+    def _digest(self, entry: Entry, pins: Sequence[str]) -> bytes:
+        return self._cipher.digest(MailboxAddress(Extension(entry.extension), self._domain), pins)
+
+    async def _try(self) -> None:
+        try:
+            await self.sync()
+        except (Unavailable, asyncpg.PostgresError, *UNAVAILABLE) as error:
+            # Without its text: that of a database may quote values.
+            log.warning("pins_not_synced", error=type(error).__name__)
+
+    def _changed(self, seen: dict[str, tuple[str, ...]], known: dict[str, bytes]) -> list[MailboxAddress]:
+        changed = []
+        for extension, digest in known.items():
+            address = MailboxAddress(Extension(extension), self._domain)
+            if self._cipher.digest(address, seen[extension]) != digest:
+                changed.append(address)
+        return changed
+
+    async def _adopt(self, address: MailboxAddress) -> bool:
+        """Take the PIN that was set by phone, unless the API set another after it."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await entries.lock(connection, address)
+            mailbox = await store.lock(connection, address.domain, address.extension)
+            entry = await entries.find(connection, address)
+            if mailbox is None or entry is None or entry.prefs_digest is None:
+                return False
+            pins = await self._tables.pins(address)
+            digest = self._cipher.digest(address, pins)
+            if not pins or digest == entry.prefs_digest:
+                return False
+            try:
+                new = [pin for pin in pins if pin != self._cipher.open(mailbox.id, mailbox.sealed_pin)]
+            except PinUnreadable:
+                new = list(pins)
+            adopted = bool(new) and _acceptable(new[-1])
+            if adopted:
+                await store.update(connection, replace(mailbox, sealed_pin=self._cipher.seal(mailbox.id, new[-1])))
+                await entries.raise_revisions(connection, address.domain, [address.extension])
+            await entries.note_seen(connection, address, entry.prefs_digest, digest)
+        if new:
+            log.info("pin_set_by_phone" if adopted else "pin_in_voicemail_prefs_not_usable", extension=address.extension)
+        return adopted
+
+
+def _acceptable(pin: str) -> bool:
+    try:
+        fields.pin(pin)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""One mail: its text, and the conversation with the mail server."""

@@ -1,0 +1,138 @@
+"""What every part of the service stands on: the database, the connection to the switch, jobs and leadership."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from app.addressing import Domain
+from app.config import PREFIX, Settings
+from app.database.migrations import migrate
+from app.database.pool import UNAVAILABLE, Pool, close_pool, keep_session, open_pool
+from app.database.readers import Readers
+from app.embedded.postgres import EmbeddedPostgres
+from app.errors import DatabaseUnavailable, SettingsError
+from app.jobs.leader import Leader
+from app.jobs.queue import Jobs
+from app.recordings.paths import RecordingPaths
+from app.switch.esl.event_socket import EventSocket
+from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
+
+log = structlog.get_logger(__name__)
+
+_OWN_CONNECTIONS, _SWITCH_CONNECTIONS, _READERS = 20, 10, 8
+_DATABASE_RETRY = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What everything else stands on."""
+
+    settings: Settings
+    domain: Domain
+    dsn: str
+    switch_dsn: str
+    pool: Pool
+    switch_pool: Pool
+    readers: Readers
+    switch_readers: Readers  # the same if the switch's tables are in our database
+    jobs: Jobs
+    leader: Leader
+    switch: EventSocket
+    paths: RecordingPaths
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the folder, where anything is to be kept in it. Raises ``SettingsError``."""
+    if settings.database_url is None or settings.secret_key is None:
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError.field(PREFIX + "DATA_DIR", f"{settings.data_dir} cannot be made: {why(error)}") from None
+        if not os.access(settings.data_dir, os.R_OK | os.W_OK | os.X_OK):
+            raise SettingsError.field(PREFIX + "DATA_DIR", f"{settings.data_dir} cannot be written")
+
+
+async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources:
+    """Open everything that the parts share; ``stack`` closes it. Waits for a database that is away. Raises ``SchemaError``."""
+    domain = Domain.parse(settings.domain)
+    dsn = await stack.enter_async_context(open_database(settings))
+    await when_database_answers(lambda: migrate(dsn))
+    switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else dsn
+    pool = await open_pool(dsn, size=_OWN_CONNECTIONS, application_name="service", reset=keep_session)
+    stack.push_async_callback(close_pool, pool)
+    switch_pool = await open_pool(
+        switch_dsn,
+        size=_SWITCH_CONNECTIONS,
+        application_name="messages",
+        prepare=prepare_switch_connection,
+        reset=reset_switch_connection,
+    )
+    stack.push_async_callback(close_pool, switch_pool)
+    switch_readers = Readers(switch_dsn, size=_READERS, application_name="lists", prepare=prepare_switch_connection)
+    stack.push_async_callback(switch_readers.close)
+    readers = switch_readers if switch_dsn == dsn else Readers(dsn, size=_READERS, application_name="readers")
+    stack.push_async_callback(readers.close)
+    switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
+    stack.push_async_callback(switch.close)
+    return Resources(
+        settings=settings,
+        domain=domain,
+        dsn=dsn,
+        switch_dsn=switch_dsn,
+        pool=pool,
+        switch_pool=switch_pool,
+        readers=readers,
+        switch_readers=switch_readers,
+        jobs=Jobs(dsn),
+        leader=Leader(dsn),
+        switch=switch,
+        paths=RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch),
+    )
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[str]:
+    """The DSN of our database; that of an embedded server, which runs as long as the block, where none is set."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    embedded = EmbeddedPostgres(settings.data_dir / "postgresql")
+    async with embedded as dsn:
+        reviving = asyncio.ensure_future(embedded.run())
+        try:
+            yield dsn
+        finally:
+            await end(reviving)
+
+
+async def when_database_answers(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask until the database is there; what else is wrong with it ends the start."""
+    told = ""
+    while True:
+        try:
+            await ask()
+            return
+        except DatabaseUnavailable as error:
+            trouble = error.detail
+        except UNAVAILABLE as error:
+            trouble = type(error).__name__
+        if trouble != told:
+            log.warning("waiting_for_database", reason=trouble)
+        told = trouble
+        await asyncio.sleep(_DATABASE_RETRY)
+
+
+async def end(*running: "asyncio.Future[None]") -> None:
+    """Cancel what runs and wait until it has ended."""
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+
+
+def why(error: OSError) -> str:
+    """The system's words for an error, without what a library added to them."""
+    return os.strerror(error.errno).lower() if error.errno else type(error).__name__

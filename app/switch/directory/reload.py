@@ -1,0 +1,53 @@
+"""Making the switch read its static directory again, once for all who ask at about the same time."""
+
+import asyncio
+
+import structlog
+
+from app.switch import commands
+from app.switch.directory.model import DirectoryRefused
+from app.switch.esl.event_socket import EventSocket
+
+log = structlog.get_logger(__name__)
+
+_LONGEST = 120.0  # seconds; with tens of thousands of static users the switch takes many
+_LONGEST_REPLY = 300
+
+
+class Reloader:
+    """Joins callers into one ``reloadxml``: whoever comes while one runs waits for the next, which sees all files until then."""
+
+    def __init__(self, switch: EventSocket, *, gather: float = 0.02) -> None:
+        """``gather``: seconds to wait for others before each reload."""
+        self._switch = switch
+        self._gather = gather
+        self._next: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def reload(self) -> None:
+        """Wait for a reload that begins after this call.
+
+        Raises ``DirectoryRefused`` with the switch's reply where it kept its old configuration, and ``SwitchUnavailable``.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._turn(self._running))
+            self._next.add_done_callback(_seen)
+        await asyncio.shield(self._next)
+
+    async def _turn(self, previous: asyncio.Task[None] | None) -> None:
+        await asyncio.sleep(self._gather)
+        if previous is not None:
+            await asyncio.wait({previous})
+        self._running, self._next = self._next, None
+        reply = await self._switch.command(commands.reload_xml(), timeout=_LONGEST)
+        # Broken XML, anybody's, is answered with +OK as well.
+        if not reply.text.startswith("+OK [Success]"):
+            text = " ".join(reply.text.split())[:_LONGEST_REPLY]
+            log.warning("switch_reload_refused", reply=text)
+            raise DirectoryRefused(f"the switch could not read its configuration again: {text}")
+
+
+def _seen(task: "asyncio.Task[None]") -> None:
+    # Whoever waited may be gone; then nobody else would look at the exception.
+    if not task.cancelled():
+        task.exception()

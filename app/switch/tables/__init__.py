@@ -1,0 +1,1 @@
+"""The switch's own tables: all SQL over voicemail_msgs and voicemail_prefs."""
