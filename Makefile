@@ -2,14 +2,20 @@
 PYTHON ?= python3.11
 VENV   := .venv
 STAMP  := $(VENV)/.installed
+# Most of a test is waiting, so there are more workers than processors.
+WORKERS ?= 4
 
-.PHONY: run test lint bench clean
+.PHONY: run test check lint bench clean
 
 run: $(STAMP)
 	@exec $(VENV)/bin/voicemail sandbox
 
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --durations=20
+
+# Everything but the drills that kill and restart things: for the time between two commits.
+check: lint
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --ignore=tests/crash
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

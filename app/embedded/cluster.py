@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,20 @@ class Postmaster:
 class Cluster:
     """The files of one cluster below ``folder`` and the server on them."""
 
-    def __init__(self, folder: Path, binaries: Binaries, account: Account, interrupted: threading.Event) -> None:
-        """``interrupted``: set where nobody waits for the server any more; what is being made then is given up."""
+    def __init__(
+        self,
+        folder: Path,
+        binaries: Binaries,
+        account: Account,
+        interrupted: threading.Event,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """``interrupted``: set when nobody waits for the server any more; what is being made then is given up.
+
+        ``options``: server settings that win over this module's own.
+        """
         self._interrupted = interrupted
+        self._options = _OPTIONS | dict(options or {})
         self._folder = folder
         self._binaries = binaries
         self._account = account
@@ -196,7 +208,7 @@ class Cluster:
     def _attempt(self, port: int) -> str:
         """Start the server once; what it said when it ended, or nothing when it became ready."""
         offset = self._rotated_log_size()
-        options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
         with open(self._log, "ab") as output:
             self._account.give(self._log)
             self._child = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,9 @@ class EmbeddedPostgres:
     folder: the first starts the server and the last to leave stops it, even when it was killed.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
+        """``options``: server settings for a server that this process starts, such as ``{"fsync": "off"}`` in tests."""
+        self._options = options
         self._folder = data_dir.absolute()
         self._users: BufferedRandom | None = None
         self._cluster: Cluster | None = None
@@ -105,7 +108,7 @@ class EmbeddedPostgres:
         for name in ("turn.lock", "users.lock"):
             os.close(os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600))
             account.give(self._folder / name)
-        return Cluster(self._folder, binaries, account, self._interrupted)
+        return Cluster(self._folder, binaries, account, self._interrupted, self._options)
 
     def _read_password(self) -> str:
         return (self._folder / "password").read_text().strip()
