@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parents[3]
 HOLD = """
 import asyncio, signal, sys
 from pathlib import Path
-from app.database.embedded import EmbeddedPostgres
+from app.embedded.postgres import EmbeddedPostgres
 
 async def main():
     server = EmbeddedPostgres(Path(sys.argv[1]))

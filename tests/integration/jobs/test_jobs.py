@@ -298,7 +298,7 @@ async def test_a_connection_that_is_killed_is_replaced_and_what_runs_goes_on(job
 
 WORKER = """
 import asyncio, sys
-from app.database.jobs import Jobs
+from app.jobs.queue import Jobs
 
 async def handler(payload):
     print("began", payload, flush=True)
@@ -317,8 +317,8 @@ async def test_the_job_of_a_killed_process_is_run_by_another(database: str, jobs
     assert process.stdout is not None
     await jobs.enqueue(pool, "test", "job", dedupe_key="job")
     async with asyncio.timeout(10):
-        while b"began job" not in await process.stdout.readline():
-            assert process.returncode is None
+        while b"began job" not in (line := await process.stdout.readline()):
+            assert line, "the worker ended before it began"
 
     process.send_signal(signal.SIGKILL)
     await process.wait()
