@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -15,8 +15,10 @@ from app.database.pool import UNAVAILABLE, Pool, close_pool, keep_session, open_
 from app.database.readers import Readers
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import DatabaseUnavailable, SettingsError
+from app.http.health import Check
 from app.jobs.leader import Leader
 from app.jobs.queue import Jobs
+from app.jobs.sweep import Due
 from app.recordings.paths import RecordingPaths
 from app.switch.esl.event_socket import EventSocket
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
@@ -25,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _OWN_CONNECTIONS, _SWITCH_CONNECTIONS, _READERS = 20, 10, 8
 _DATABASE_RETRY = 1.0  # seconds
+
+Run = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,17 @@ class Resources:
     leader: Leader
     switch: EventSocket
     paths: RecordingPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a capability gives to the whole: its routes, what every copy runs, what the leading copy runs, and its checks."""
+
+    routes: tuple[object, ...] = ()
+    always: tuple[Run, ...] = ()
+    leading: tuple[Run, ...] = ()
+    due: Mapping[str, Due] = field(default_factory=dict)  # by entrypoint: what the sweep queues
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
 def make_data_dir(settings: Settings) -> None:

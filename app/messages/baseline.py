@@ -18,8 +18,8 @@ import structlog
 
 from app.database.pool import Connection, Pool
 from app.messages import store as records
-from app.messages.model import MessageRow
 from app.switch.tables import messages as store
+from app.switch.tables.model import MessageRow
 
 log = structlog.get_logger(__name__)
 

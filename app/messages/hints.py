@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable
 
-from app.messages.model import MessageRow
 from app.recordings.paths import RecordingPaths
+from app.switch.tables.model import MessageRow
 
 OPEN = 300.0  # seconds for which a hinted recording is looked up: a caller may listen to menus before the row is written
 _MOST = 10_000  # recordings at once; the looks at the table find what is over

@@ -10,11 +10,12 @@ from app.database.pool import UNAVAILABLE, Pool
 from app.errors import VoicemailError
 from app.messages import store as records
 from app.messages.hints import Hints
-from app.messages.model import Message, MessageRow
+from app.messages.model import Message
 from app.messages.registry import Registry
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
 from app.switch.tables import messages as store
+from app.switch.tables.model import MessageRow
 
 log = structlog.get_logger(__name__)
 

@@ -10,11 +10,11 @@ import asyncpg
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection
 from app.errors import Invalid
-from app.messages.model import NAMESPACE, readable, uuid_in
 from app.recordings.model import is_message_name
 from app.recordings.paths import RecordingPaths
 from app.switch.esl.reply import Event
 from app.switch.tables.messages import reading_table
+from app.switch.tables.model import NAMESPACE, readable, uuid_in
 
 _LONGEST = 255  # characters of every text column of voicemail_msgs
 _LONGEST_CALL = 24 * 3600  # seconds

@@ -15,9 +15,10 @@ from app.errors import NotFound
 from app.messages import heard
 from app.messages import store as records
 from app.messages.baseline import Baseline
-from app.messages.model import Message, MessageRow, readable
+from app.messages.model import Message
 from app.recordings.paths import RecordingPaths
 from app.switch.tables import messages as store
+from app.switch.tables.model import MessageRow, readable
 
 log = structlog.get_logger(__name__)
 

@@ -20,11 +20,11 @@ from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
 from app.jobs.retries import Retries, job_key
 from app.messages import removal_store as removals
-from app.messages.model import MessageRow
 from app.messages.removal_store import RemovalState, RemovalTask
 from app.recordings.remover import FileRemover
 from app.switch.mwi import MessageWaiting
 from app.switch.tables import messages as rows
+from app.switch.tables.model import MessageRow
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TypedDict
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.messages.model import Message, readable
+from app.messages.model import Message
 from app.messages.pages import Line
+from app.switch.tables.model import readable
 
 _PATH = "/v1/voicemail/message/"
 _WHOLE_MINUTES = 94_694_400  # 1973: since then every zone's offset is one of whole minutes

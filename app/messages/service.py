@@ -9,11 +9,12 @@ from app.database.readers import Readers
 from app.errors import Invalid, NotFound
 from app.messages import pages
 from app.messages import store as records
-from app.messages.model import Message, MessageRow, readable, uuid_in
+from app.messages.model import Message
 from app.messages.pages import Lines
 from app.messages.registry import Registry
 from app.recordings.paths import RecordingPaths
 from app.switch.tables import messages as store
+from app.switch.tables.model import MessageRow, readable, uuid_in
 
 
 class Messages:

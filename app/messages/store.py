@@ -7,7 +7,8 @@ from uuid import UUID
 
 from app.database.pool import Connection
 from app.database.readers import Source
-from app.messages.model import Message, MessageRow, RecordingFacts, readable
+from app.messages.model import Message, RecordingFacts
+from app.switch.tables.model import MessageRow, readable
 
 _LOCK = 0x766F6963656D03  # "voicem", 3: one at a time gives ids
 

@@ -15,7 +15,6 @@ from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
 from app.jobs.retries import job_key
 from app.mailboxes import store as mailboxes
-from app.messages.model import DELETED, MessageRow
 from app.messages.removal import Removal
 from app.notifications import store as ledger
 from app.notifications.after_mail import kept_for
@@ -34,6 +33,7 @@ from app.notifications.model import (
 from app.notifications.recordings import RecordingEmpty, Recordings
 from app.notifications.slots import Slots
 from app.switch.tables import messages as rows
+from app.switch.tables.model import DELETED, MessageRow
 from app.text import ascii_address
 
 log = structlog.get_logger(__name__)

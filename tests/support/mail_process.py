@@ -13,7 +13,6 @@ from app.jobs.queue import Jobs
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox
 from app.messages import removal_store
-from app.messages.model import MessageRow
 from app.messages.registry import Registry
 from app.messages.removal import Pace, Removal
 from app.notifications import after_mail
@@ -29,6 +28,7 @@ from app.notifications.slots import Slots
 from app.recordings.paths import RecordingPaths
 from app.recordings.remover import FileRemover
 from app.switch.mwi import MessageWaiting, Switch
+from app.switch.tables.model import MessageRow
 from tests.support.switch_rows import DOMAIN, insert, switch_row
 
 AT_ONCE = Pace(settling=0.0, settling_with_copies=0.0, tell_again=0.0)

@@ -13,7 +13,7 @@ import asyncpg
 from app.database.pool import Connection
 from app.database.readers import Source
 from app.errors import Unavailable
-from app.messages.model import MessageRow, uuid_in
+from app.switch.tables.model import MessageRow, uuid_in
 
 _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
     coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,

@@ -10,12 +10,12 @@ import pytest
 
 from app.database.pool import Pool
 from app.mailboxes import store as mailboxes
-from app.messages.model import readable
 from app.notifications.model import MailRetries, NotificationState, RecipientState, RecordingState
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
 from app.sandbox.tables import TABLES
 from app.switch.esl.event_socket import EventSocket
+from app.switch.tables.model import readable
 from tests.support.mail_process import MailProcess, row_of
 from tests.support.pbx import stand_in
 from tests.support.switch_rows import switch_row

@@ -1,0 +1,78 @@
+"""Wires mailboxes."""
+
+from app.http.health import OneAtATime
+from app.mailboxes.directory.batches import DirectoryBatches
+from app.mailboxes.directory.installation import made_id
+from app.mailboxes.directory.publisher import DirectoryPublisher
+from app.mailboxes.directory.upkeep import DirectoryUpkeep
+from app.mailboxes.directory.waiters import Waiters
+from app.mailboxes.directory.watch import DirectoryWatch
+from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
+from app.mailboxes.pins.phone import PhonePins
+from app.mailboxes.routes import MailboxRoutes
+from app.mailboxes.service import Mailboxes
+from app.resources import Part, Resources, when_database_answers
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.marks import Owner
+from app.switch.tables.prefs import VoicemailTables
+
+
+async def open_mailboxes(resources: Resources) -> Part:
+    """Mailboxes, their way into the switch's directory, and their PINs. Raises ``SettingsError`` for another key."""
+    cipher = PinCipher(load_or_create_key(resources.settings.secret_key, resources.settings.data_dir))
+    owner = await _owner(resources)
+    directory = FilesDirectory(resources.settings.directory_path, resources.settings.directory_format, resources.switch, owner)
+    phone = PhonePins(resources.pool, resources.domain, cipher, VoicemailTables(resources.switch_pool))
+    waiters = Waiters()
+    batches = DirectoryBatches(
+        pool=resources.pool,
+        domain=resources.domain,
+        cipher=cipher,
+        directory=directory,
+        phone=phone,
+        switch=resources.switch,
+        waiters=waiters,
+    )
+    publisher = DirectoryPublisher(pool=resources.pool, domain=resources.domain, cipher=cipher, batches=batches)
+    upkeep = DirectoryUpkeep(publisher)
+    watch = DirectoryWatch(pool=resources.pool, owner=owner, directory=directory, publisher=publisher)
+    mailboxes = Mailboxes(
+        pool=resources.pool,
+        domain=resources.domain,
+        cipher=cipher,
+        phone=phone,
+        publisher=publisher,
+        batches=batches,
+        waiters=waiters,
+    )
+    await when_database_answers(mailboxes.check_key)
+    resources.switch.on_event(phone.hear)
+    resources.switch.on_connect(upkeep.wake)
+    resources.switch.on_connect(batches.wake)
+
+    async def writable() -> str:
+        await directory.ready()
+        await watch.check()
+        return "writable"
+
+    async def backlog() -> str:
+        return str(await mailboxes.backlog())
+
+    return Part(
+        routes=(MailboxRoutes(mailboxes),),
+        always=(batches.run,),
+        leading=(upkeep.run, watch.run, phone.run),
+        checks={"directory": OneAtATime(writable), "mailboxes": backlog},
+    )
+
+
+async def _owner(resources: Resources) -> Owner:
+    """Whose the mailbox files of this process are."""
+    found: list[str] = []
+
+    async def ask() -> None:
+        async with resources.pool.acquire() as connection:
+            found.append(await made_id(connection))
+
+    await when_database_answers(ask)
+    return Owner(found[0], resources.domain)
