@@ -12,7 +12,7 @@ from app.addressing import Domain
 from app.errors import Invalid
 from app.http.done import Done
 from app.http.paging import Page, Paging
-from app.http.routing import Answer, Call, delete, get, post
+from app.http.routing import Request, Response, delete, get, post
 
 _SCOPES = [EVERY, *(scope.value for scope in Scope)]
 _MOST_DOMAINS = 1000
@@ -105,34 +105,34 @@ class TokenRoutes:
         self._tokens = tokens
 
     @get("/v1/token", summary="List tokens by name", scope=Scope.ADMIN)
-    async def list(self, call: Call, query: Paging) -> Page[TokenOut]:
+    async def list(self, request: Request, query: Paging) -> Page[TokenOut]:
         """A page of tokens."""
-        found, total = await self._tokens.page(call.grant, limit=query.limit, offset=query.offset)
+        found, total = await self._tokens.page(request.grant, limit=query.limit, offset=query.offset)
         return Page[TokenOut](data=[_out(token) for token in found], limit=query.limit, offset=query.offset, total=total)
 
     @post("/v1/token", summary="Create a token; its text is shown this once", status=201, scope=Scope.ADMIN)
-    async def create(self, call: Call, body: TokenIn) -> Answer[TokenMade]:
+    async def create(self, request: Request, body: TokenIn) -> Response[TokenMade]:
         """The token and its text."""
-        made, text = await self._tokens.create(call.grant, _new(body))
-        return Answer(TokenMade(data=_out(made), token=text), headers={"Location": f"/v1/token/{made.name}"})
+        made, text = await self._tokens.create(request.grant, _new(body))
+        return Response(TokenMade(data=_out(made), token=text), headers={"Location": f"/v1/token/{made.name}"})
 
     @get("/v1/token/{name}", summary="Get a token", scope=Scope.ADMIN)
-    async def show(self, call: Call) -> TokenOut:
+    async def show(self, request: Request) -> TokenOut:
         """The token without its text."""
-        return _out(await self._tokens.get(call.grant, call.path["name"]))
+        return _out(await self._tokens.get(request.grant, request.path["name"]))
 
     @post("/v1/token/{name}/rotate", summary="Give a token a new text; the old one stays valid for a while", scope=Scope.ADMIN)
-    async def rotate(self, call: Call, body: RotationIn) -> TokenMade:
+    async def rotate(self, request: Request, body: RotationIn) -> TokenMade:
         """The token and its new text."""
         shown, text = await self._tokens.rotate(
-            call.grant, call.path["name"], overlap=timedelta(seconds=body.overlap), expires_at=body.expires_at
+            request.grant, request.path["name"], overlap=timedelta(seconds=body.overlap), expires_at=body.expires_at
         )
         return TokenMade(data=_out(shown), token=text)
 
     @delete("/v1/token/{name}", summary="Revoke a token; every copy of the service refuses it at once", scope=Scope.ADMIN)
-    async def revoke(self, call: Call) -> Done:
+    async def revoke(self, request: Request) -> Done:
         """Done."""
-        await self._tokens.revoke(call.grant, call.path["name"])
+        await self._tokens.revoke(request.grant, request.path["name"])
         return Done()
 
 

@@ -13,7 +13,7 @@ from app.domains.service import Domains
 from app.errors import Invalid
 from app.http.done import Done
 from app.http.paging import Page, Paging
-from app.http.routing import Answer, Call, delete, get, patch, post, put
+from app.http.routing import Request, Response, delete, get, patch, post, put
 
 
 def _name(text: str) -> str:
@@ -91,41 +91,41 @@ class DomainRoutes:
         self._domains = domains
 
     @get("/v1/domain", summary="List domains by name", scope=Scope.ADMIN)
-    async def list(self, call: Call, query: Paging) -> Page[DomainOut]:
+    async def list(self, request: Request, query: Paging) -> Page[DomainOut]:
         """A page of domains."""
-        found, total = await self._domains.page(call.grant, limit=query.limit, offset=query.offset)
+        found, total = await self._domains.page(request.grant, limit=query.limit, offset=query.offset)
         return Page[DomainOut](data=[self._out(domain) for domain in found], limit=query.limit, offset=query.offset, total=total)
 
     @post("/v1/domain", summary="Create a domain", status=201, scope=Scope.ADMIN)
-    async def create(self, call: Call, body: DomainIn) -> Answer[DomainCreated]:
+    async def create(self, request: Request, body: DomainIn) -> Response[DomainCreated]:
         """The new domain."""
-        made = await self._domains.create(call.grant, HostedDomain(Domain(body.name), _settings(body)))
-        return Answer(DomainCreated(data=self._out(made)), headers={"Location": f"/v1/domain/{made.name}"})
+        made = await self._domains.create(request.grant, HostedDomain(Domain(body.name), _settings(body)))
+        return Response(DomainCreated(data=self._out(made)), headers={"Location": f"/v1/domain/{made.name}"})
 
     @get("/v1/domain/{name}", summary="Get a domain", scope=Scope.ADMIN)
-    async def show(self, call: Call) -> DomainOut:
+    async def show(self, request: Request) -> DomainOut:
         """The domain itself."""
-        return self._out(await self._domains.get(call.grant, call.path["name"]))
+        return self._out(await self._domains.get(request.grant, request.path["name"]))
 
     @put("/v1/domain/{name}", summary="Set all settings of a domain", scope=Scope.ADMIN)
-    async def replace(self, call: Call, body: DomainChangeIn) -> Done:
+    async def replace(self, request: Request, body: DomainChangeIn) -> Done:
         """Done; what was left out is the service's own setting again."""
-        _check_name(call, body)
-        await self._domains.replace(call.grant, call.path["name"], _settings(body))
+        _check_name(request, body)
+        await self._domains.replace(request.grant, request.path["name"], _settings(body))
         return Done()
 
     @patch("/v1/domain/{name}", summary="Set some settings of a domain", scope=Scope.ADMIN)
-    async def change(self, call: Call, body: DomainChangeIn) -> Done:
+    async def change(self, request: Request, body: DomainChangeIn) -> Done:
         """Done; what was left out stays as it is."""
-        _check_name(call, body)
+        _check_name(request, body)
         given = body.model_fields_set - {"name", "default"}
-        await self._domains.change(call.grant, call.path["name"], {name: getattr(body, name) for name in given})
+        await self._domains.change(request.grant, request.path["name"], {name: getattr(body, name) for name in given})
         return Done()
 
     @delete("/v1/domain/{name}", summary="Delete a domain without mailboxes and tokens", scope=Scope.ADMIN)
-    async def remove(self, call: Call) -> Done:
+    async def remove(self, request: Request) -> Done:
         """Done."""
-        await self._domains.delete(call.grant, call.path["name"])
+        await self._domains.delete(request.grant, request.path["name"])
         return Done()
 
     def _out(self, domain: HostedDomain) -> DomainOut:
@@ -153,6 +153,6 @@ def _settings(body: _Settings) -> DomainSettings:
     )
 
 
-def _check_name(call: Call, body: DomainChangeIn) -> None:
-    if body.name is not None and body.name != call.path["name"]:
+def _check_name(request: Request, body: DomainChangeIn) -> None:
+    if body.name is not None and body.name != request.path["name"]:
         raise Invalid.field("name", "must be the domain's own")

@@ -18,7 +18,7 @@ from app.http.docs import add_docs
 from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, read_query
 from app.http.problems import problem_of
-from app.http.routing import Answer, Call, Endpoint, endpoints
+from app.http.routing import Endpoint, Request, Response, endpoints
 
 log = structlog.get_logger(__name__)
 
@@ -53,20 +53,20 @@ def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
     bound, query, body, status = endpoint.handler, endpoint.query, endpoint.body, endpoint.mark.status
     scope, admit = endpoint.mark.scope, endpoint.admit
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        call = Call(request, request.get(_GRANT, NOBODY))
-        if scope is not None and scope not in call.grant.scopes:
+    async def handle(raw: web.Request) -> web.StreamResponse:
+        request = Request(raw, raw.get(_GRANT, NOBODY))
+        if scope is not None and scope not in request.grant.scopes:
             if admit is not None:
-                await admit(call)  # what does not exist for the caller is a 404, whatever the caller lacks
+                await admit(request)  # what does not exist for the caller is a 404, whatever the caller lacks
             raise Forbidden(scope)
         arguments: dict[str, Any] = {}
         if query is not None:
-            arguments["query"] = read_query(request, query)
+            arguments["query"] = read_query(raw, query)
         elif endpoint.guarded:
-            read_query(request, NoQuery)
+            read_query(raw, NoQuery)
         if body is not None:
-            arguments["body"] = await bodies.read(request, body)
-        return _response(await bound(call, **arguments), status)
+            arguments["body"] = await bodies.read(raw, body)
+        return _response(await bound(request, **arguments), status)
 
     return handle
 
@@ -81,7 +81,7 @@ def _response(result: Any, status: int) -> web.StreamResponse:
     if isinstance(result, web.StreamResponse):
         return result
     headers = None
-    if isinstance(result, Answer):
+    if isinstance(result, Response):
         headers, status, result = dict(result.headers), result.status or status, result.body
     return web.Response(status=status, body=_json(result), headers=headers, content_type="application/json")
 

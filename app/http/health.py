@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from app.errors import VoicemailError
-from app.http.routing import Answer, Call, get
+from app.http.routing import Request, Response, get
 
 Check = Callable[[], Awaitable[str]]
 
@@ -112,12 +112,12 @@ class HealthRoutes:
         self._readiness = readiness
 
     @get("/healthz", scope=None, summary="Whether the process lives")
-    async def check_health(self, call: Call) -> Health:  # noqa: ARG002
+    async def check_health(self, request: Request) -> Health:  # noqa: ARG002
         """Always ok: that it is answered is the answer."""
         return Health()
 
     @get("/readyz", scope=None, summary="Whether database, switch, recordings folder and mail server are there")
-    async def check_readiness(self, call: Call) -> Answer[ReadyState]:  # noqa: ARG002
+    async def check_readiness(self, request: Request) -> Response[ReadyState]:  # noqa: ARG002
         """503 while the database or the switch's tables cannot be used; 200 and ``degraded`` while anything else is away."""
         state = await self._readiness.state()
-        return Answer(state, status=503 if state.status == "failed" else 200)
+        return Response(state, status=503 if state.status == "failed" else 200)

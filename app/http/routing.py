@@ -19,23 +19,23 @@ ADMIT = "admit"  # the method of a class of routes that raises NotFound if what 
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """What every handler is given: the request, who asks, and the variable parts of the path."""
 
-    request: web.Request
+    raw: web.Request
     grant: Grant
 
     @property
     def path(self) -> Mapping[str, str]:
         """The variable parts of the path, decoded."""
-        return self.request.match_info
+        return self.raw.match_info
 
 
-Admit = Callable[[Call], Awaitable[None]]
+Admit = Callable[[Request], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class Response(Generic[T]):
     """An answer with headers or a status of its own."""
 
     body: T
@@ -134,12 +134,12 @@ def endpoints(routes: object) -> list[Endpoint]:
 def _endpoint(mark: Mark, handler: _Method, tag: str, admit: Admit | None) -> Endpoint:
     hints = typing.get_type_hints(handler)
     names = list(inspect.signature(handler).parameters)
-    unknown = set(names) - {"call", "query", "body"}
-    if names[:1] != ["call"] or unknown:
-        raise TypeError(f"{handler} must take call, and query and body where it needs them")
+    unknown = set(names) - {"request", "query", "body"}
+    if names[:1] != ["request"] or unknown:
+        raise TypeError(f"{handler} must take request, and query and body where it needs them")
     return Endpoint(mark, handler, hints.get("query"), hints.get("body"), _result(hints.get("return")), tag, admit)
 
 
 def _result(annotation: Any) -> Any:
-    """What is inside ``Answer[…]``, or the annotation itself."""
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Answer else annotation
+    """What is inside ``Response[…]``, or the annotation itself."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Response else annotation

@@ -12,7 +12,7 @@ from app.addressing import Extension
 from app.errors import Invalid, NotFound
 from app.http.conditions import conditional, etag, if_match
 from app.http.paging import Page, Paging
-from app.http.routing import Answer, Call, delete, get, patch, post, put
+from app.http.routing import Request, Response, delete, get, patch, post, put
 from app.mailboxes import fields
 from app.mailboxes.model import (
     KEEP,
@@ -237,19 +237,19 @@ class MailboxRoutes:
     # The answers are built as plain dicts: a thousand models take longer to validate and dump than their rows to read.
 
     @get("/v1/voicemail", scope=Scope.MAILBOX_READ, summary="List mailboxes by extension")
-    async def list(self, call: Call, query: Paging) -> Page[MailboxOut]:
+    async def list(self, request: Request, query: Paging) -> Page[MailboxOut]:
         """A page of mailboxes."""
         found: list[Mailbox] = []
         total = 0
-        if call.grant.allows(self._mailboxes.domain):
+        if request.grant.allows(self._mailboxes.domain):
             found, total = await self._mailboxes.page(limit=query.limit, offset=query.offset)
-        data = [self._shown(mailbox, call.grant) for mailbox in found]
+        data = [self._shown(mailbox, request.grant) for mailbox in found]
         return cast("Page[MailboxOut]", {"data": data, "limit": query.limit, "offset": query.offset, "total": total})
 
     @post("/v1/voicemail", scope=Scope.MAILBOX_WRITE, summary="Create a mailbox", status=201)
-    async def create(self, call: Call, body: MailboxIn) -> Answer[Created]:
+    async def create(self, request: Request, body: MailboxIn) -> Response[Created]:
         """The mailbox, after at most two seconds of waiting for the switch."""
-        self._admit(call.grant)
+        self._admit(request.grant)
         mailbox = await self._mailboxes.create(
             NewMailbox(
                 extension=Extension(body.extension),
@@ -262,45 +262,45 @@ class MailboxRoutes:
                 id=body.id,
             )
         )
-        answer = {"data": self._shown(mailbox, call.grant), "message": "successfully"}
+        answer = {"data": self._shown(mailbox, request.grant), "message": "successfully"}
         headers = {"Location": f"/v1/voicemail/{mailbox.id}", **etag(mailbox.version)}
-        return Answer(cast(Created, answer), headers=headers)
+        return Response(cast(Created, answer), headers=headers)
 
     @get("/v1/voicemail/{key}", scope=Scope.MAILBOX_READ, summary="Get a mailbox by its id or extension")
-    async def show(self, call: Call) -> Answer[MailboxOut]:
+    async def show(self, request: Request) -> Response[MailboxOut]:
         """The mailbox itself; its ``ETag`` changes with what can be set, not with ``directory``."""
-        self._admit(call.grant)
-        mailbox = await self._mailboxes.get(call.path["key"])
-        return Answer(cast(MailboxOut, self._shown(mailbox, call.grant)), headers=etag(mailbox.version))
+        self._admit(request.grant)
+        mailbox = await self._mailboxes.get(request.path["key"])
+        return Response(cast(MailboxOut, self._shown(mailbox, request.grant)), headers=etag(mailbox.version))
 
     @put("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change a mailbox")
     @conditional
-    async def replace(self, call: Call, body: MailboxChangeIn) -> Done:
+    async def replace(self, request: Request, body: MailboxChangeIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
-        self._admit(call.grant)
-        return _done(await self._mailboxes.replace(call.path["key"], _change(body, if_match(call.request))))
+        self._admit(request.grant)
+        return _done(await self._mailboxes.replace(request.path["key"], _change(body, if_match(request.raw))))
 
     @patch("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change some fields of a mailbox")
     @conditional
-    async def update(self, call: Call, body: MailboxPatchIn) -> Done:
+    async def update(self, request: Request, body: MailboxPatchIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
-        self._admit(call.grant)
-        return _done(await self._mailboxes.replace(call.path["key"], _change(body, if_match(call.request))))
+        self._admit(request.grant)
+        return _done(await self._mailboxes.replace(request.path["key"], _change(body, if_match(request.raw))))
 
     @delete("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Delete a mailbox; its messages stay")
     @conditional
-    async def remove(self, call: Call) -> Done:
+    async def remove(self, request: Request) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
-        self._admit(call.grant)
-        return _done(await self._mailboxes.delete(call.path["key"], if_match(call.request)))
+        self._admit(request.grant)
+        return _done(await self._mailboxes.delete(request.path["key"], if_match(request.raw)))
 
-    async def admit(self, call: Call) -> None:
+    async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the mailbox of the path, or the domain of a new one, does not exist for the caller."""
-        if "key" in call.path:
-            self._admit(call.grant)
-            await self._mailboxes.get(call.path["key"])
-        elif call.request.method == "POST":
-            self._admit(call.grant)
+        if "key" in request.path:
+            self._admit(request.grant)
+            await self._mailboxes.get(request.path["key"])
+        elif request.raw.method == "POST":
+            self._admit(request.grant)
 
     def _admit(self, grant: Grant) -> None:
         """Raise ``NotFound`` where the token is for other domains: nothing of this one exists for it."""

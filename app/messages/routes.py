@@ -13,7 +13,7 @@ from app.errors import Invalid
 from app.http.base_url import base_url
 from app.http.files import stream
 from app.http.paging import Page, Paging
-from app.http.routing import Call, get
+from app.http.routing import Request, get
 from app.messages.rendering import Rendering
 from app.messages.service import Messages
 
@@ -70,11 +70,11 @@ class MessageRoutes:
     # The answers are built as plain dicts: to validate and dump fifty models takes longer than to read their rows.
 
     @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first")
-    async def list(self, call: Call, query: MessageQuery) -> Page[LineOut]:
+    async def list(self, request: Request, query: MessageQuery) -> Page[LineOut]:
         """A page of messages."""
         extension = None if query.extension is None else Extension(query.extension)
-        page = await self._messages.page(call.grant, extension, limit=query.limit, offset=query.offset)
-        data = self._rendering.lines(page.lines, base_url(call.request, self._public_url))
+        page = await self._messages.page(request.grant, extension, limit=query.limit, offset=query.offset)
+        data = self._rendering.lines(page.lines, base_url(request.raw, self._public_url))
         answer = {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
         return cast("Page[LineOut]", answer)
 
@@ -83,10 +83,10 @@ class MessageRoutes:
         scope=Scope.MESSAGE_READ,
         summary="Get a message by its id, or the newest of a mailbox by its extension",
     )
-    async def show(self, call: Call) -> MessageOut:
+    async def show(self, request: Request) -> MessageOut:
         """One message."""
-        message = await self._messages.find(call.grant, call.path["key"])
-        return cast(MessageOut, self._rendering.message(message, base_url(call.request, self._public_url)))
+        message = await self._messages.find(request.grant, request.path["key"])
+        return cast(MessageOut, self._rendering.message(message, base_url(request.raw, self._public_url)))
 
     @get(
         "/v1/voicemail/message/{key}/download",
@@ -94,12 +94,12 @@ class MessageRoutes:
         summary="Download a message's recording",
         streams="audio/wav",
     )
-    async def download_recording(self, call: Call) -> web.StreamResponse:
+    async def download_recording(self, request: Request) -> web.StreamResponse:
         """The recording, as the switch made it."""
-        message = await self._messages.find(call.grant, call.path["key"])
+        message = await self._messages.find(request.grant, request.path["key"])
         return stream(self._messages.audio(message))
 
-    async def admit(self, call: Call) -> None:
+    async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the message of the path does not exist for the caller."""
-        if "key" in call.path:
-            await self._messages.find(call.grant, call.path["key"])
+        if "key" in request.path:
+            await self._messages.find(request.grant, request.path["key"])

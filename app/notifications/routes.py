@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.access.scopes import Scope
-from app.http.routing import Call, get
+from app.http.routing import Request, get
 from app.notifications.service import History, Notifications
 
 
@@ -59,13 +59,13 @@ class NotificationRoutes:
         self._notifications = notifications
 
     @get("/v1/voicemail/message/{key}/notification", scope=Scope.NOTIFICATION_READ, summary="Get what became of a message's mail")
-    async def show(self, call: Call) -> NotificationOut:
+    async def show(self, request: Request) -> NotificationOut:
         """The notification of one message."""
-        return _shown(await self._notifications.of_message(call.grant, call.path["key"]))
+        return _shown(await self._notifications.of_message(request.grant, request.path["key"]))
 
-    async def admit(self, call: Call) -> None:
+    async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the notification of the path does not exist for the caller."""
-        await self._notifications.of_message(call.grant, call.path["key"])
+        await self._notifications.of_message(request.grant, request.path["key"])
 
 
 def _shown(history: History) -> NotificationOut:
