@@ -93,6 +93,7 @@ class Settings(BaseSettings):
 
     recordings_path: Path
     recordings_switch_path: OneLine = ""
+    recordings_refuse_hard_links: bool = False
 
     smtp_host: OneLine
     smtp_port: Port = 25

@@ -20,6 +20,7 @@ from app.jobs.leader import Leader
 from app.jobs.queue import Jobs
 from app.jobs.sweep import Due
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.switch.esl.event_socket import EventSocket
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
 
@@ -47,6 +48,7 @@ class Resources:
     leader: Leader
     switch: EventSocket
     paths: RecordingPaths
+    storage: RecordingStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
     stack.push_async_callback(readers.close)
     switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
     stack.push_async_callback(switch.close)
+    paths = RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch)
     return Resources(
         settings=settings,
         domain=domain,
@@ -105,7 +108,8 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
         jobs=Jobs(dsn),
         leader=Leader(dsn),
         switch=switch,
-        paths=RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch),
+        paths=paths,
+        storage=RecordingStorage(paths, refuse_hard_links=settings.recordings_refuse_hard_links),
     )
 
 

@@ -1,30 +1,56 @@
-"""Streams a file to a client, a piece at a time, under a name that is safe in a header."""
+"""Streams an open file to a client, whole or in part, under a name that is safe in a header (RFC 9110, RFC 6266)."""
 
-import os
+import asyncio
 import re
-import stat
-from pathlib import Path
+from email.utils import formatdate, parsedate_to_datetime
+from pathlib import PurePosixPath
+from typing import Protocol
 from urllib.parse import quote
 
 from aiohttp import web
 
-from app.errors import NotFound
+from app.http.problems import problem
+from app.http.ranges import Part, Unsatisfiable, requested_part
 
 _TYPES = {
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".ogg": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".au": "audio/basic",
-    ".gsm": "audio/x-gsm",
-}
+    ".wav": "audio/wav", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".oga": "audio/ogg", ".opus": "audio/ogg",
+    ".au": "audio/basic", ".gsm": "audio/x-gsm", ".flac": "audio/flac", ".m4a": "audio/mp4", ".mp4": "audio/mp4",
+}  # fmt: skip
 _UNSAFE = re.compile(r"[^0-9A-Za-z._-]+")
-_PIECE = 256 * 1024
+_PIECE = 256 * 1024  # bytes read in one turn of a thread
 
 
-def content_type(path: Path) -> str:
+class Facts(Protocol):
+    """What a validator is made of."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it changed last."""
+
+
+class Content(Protocol):
+    """An open file: ``OpenRecording``, for one."""
+
+    name: str
+
+    @property
+    def opened(self) -> Facts:
+        """Its size and time when it was opened."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A part of it; blocks."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+def content_type(name: str) -> str:
     """The media type of a recording, by its suffix."""
-    return _TYPES.get(path.suffix.lower(), "application/octet-stream")
+    return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
 
 
 def disposition(name: str) -> str:
@@ -34,25 +60,73 @@ def disposition(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}"
 
 
-def stream(path: Path, *, name: str | None = None) -> web.StreamResponse:
-    """The file as a download, whole or the range that was asked for. Raises ``NotFound`` where there is no such regular file.
+async def stream(request: web.Request, content: Content) -> web.StreamResponse:
+    """Send an open file, whole or the range that was asked for, and close it. What was opened is what is read.
 
-    ``path`` was checked to lie in its folder, so a link in its place is no longer what was checked.
+    Answers 304 and 416 where the request's own conditions say so.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise NotFound(f"the recording cannot be read: {error.strerror}") from error
-    try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return await _stream(request, content)
     finally:
-        os.close(descriptor)
-    if not regular:
-        raise NotFound("the recording is not a file")
-    response = web.FileResponse(
-        path,
-        chunk_size=_PIECE,
-        headers={"Content-Disposition": disposition(name or path.name), "Cache-Control": "private, no-store"},
-    )
-    response.content_type = content_type(path)
+        content.close()
+
+
+async def _stream(request: web.Request, content: Content) -> web.StreamResponse:
+    size, mtime = content.opened.size, content.opened.mtime_ns // 1_000_000_000
+    etag = f"{content.opened.mtime_ns:x}-{size:x}"
+    headers = {
+        "ETag": f'"{etag}"',
+        "Last-Modified": formatdate(mtime, usegmt=True),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-store",
+        "Content-Disposition": disposition(content.name),
+    }
+    if _unchanged(request, etag, mtime):
+        return web.Response(status=304, headers=headers)
+    try:
+        wanted = requested_part(request.headers.get("Range"), size) if _range_holds(request, etag, mtime) else None
+    except Unsatisfiable:
+        return problem(416, "the range lies outside the recording", headers={"Content-Range": f"bytes */{size}"})
+    part = wanted or Part(0, size, size)
+    response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
+    if wanted:
+        response.headers["Content-Range"] = part.content_range
+    response.content_type = content_type(content.name)
+    response.content_length = part.length
+    await response.prepare(request)
+    if request.method != "HEAD":
+        await _send(response, content, part)
+    await response.write_eof()
     return response
+
+
+async def _send(response: web.StreamResponse, content: Content, part: Part) -> None:
+    offset, left = part.start, part.length
+    while left:
+        piece = await asyncio.to_thread(content.read, offset, min(left, _PIECE))
+        if not piece:
+            # It was shortened meanwhile. The client sees a body that is too short, and not a whole one.
+            raise ConnectionResetError("the file became shorter while it was sent")
+        await response.write(piece)
+        offset, left = offset + len(piece), left - len(piece)
+
+
+def _unchanged(request: web.Request, etag: str, mtime: int) -> bool:
+    """Whether the client has this already (RFC 9110, 13.2.2)."""
+    if tags := request.if_none_match:
+        return any(tag.value in (etag, "*") for tag in tags)
+    since = request.if_modified_since
+    return since is not None and mtime <= since.timestamp()
+
+
+def _range_holds(request: web.Request, etag: str, mtime: int) -> bool:
+    """Whether ``Range`` counts: without ``If-Range``, or where that names exactly this file (RFC 9110, 13.1.5)."""
+    condition = request.headers.get("If-Range", "").strip()
+    if not condition:
+        return True
+    if condition.startswith('"'):
+        return condition == f'"{etag}"'
+    try:
+        return int(parsedate_to_datetime(condition).timestamp()) == mtime
+    except (TypeError, ValueError):
+        return False

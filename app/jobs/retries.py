@@ -1,5 +1,6 @@
-"""How often something is tried again, and the keys of the jobs that do it."""
+"""How often something is tried again, when it is given up, and the keys of the jobs that do it."""
 
+import random
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,22 +12,24 @@ def job_key(owner: UUID, tries: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often something is tried again. All times in seconds.
+    """All times in seconds: the first pause, doubling up to the longest.
 
-    It is given up when it is both old enough and was tried often enough: a service that was stopped for a week still tries for
-    more than a day.
+    Work is given up when it is both old enough and was tried often enough: a service that was stopped for a week still tries
+    for more than a day.
     """
 
     first: float = 5.0
     longest: float = 1800.0
-    lease: float = 30.0  # how long a try is left alone at least, should its process have died
+    lease: float = 30.0  # how long a try is left alone at least, in case its process died
     give_up_after: float = 2 * 86400.0
     give_up_tries: int = 60
+    jitter: float = 0.0  # the share of a pause that is random, so that many tries do not come at once
 
     def delay(self, tries: int) -> float:
-        """How long to wait after so many tries: 5 s, doubling to half an hour."""
-        return float(min(self.first * 2 ** min(max(tries - 1, 0), 30), self.longest))
+        """How long to wait after so many tries."""
+        pause = min(self.first * 2.0 ** min(max(tries - 1, 0), 30), self.longest)
+        return pause * (1 - self.jitter * random.random())
 
     def over(self, age: float, tries: int) -> bool:
-        """Whether there is no sense in another try."""
+        """Whether there is no sense in another try after ``age`` seconds and so many tries."""
         return age >= self.give_up_after and tries >= self.give_up_tries

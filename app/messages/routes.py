@@ -97,7 +97,7 @@ class MessageRoutes:
     async def download_recording(self, request: Request) -> web.StreamResponse:
         """The recording, as the switch made it."""
         message = await self._messages.find(request.grant, request.path["key"])
-        return stream(self._messages.audio(message))
+        return stream(request.raw, await self._messages.audio(message))
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the message of the path does not exist for the caller."""

@@ -1,6 +1,6 @@
 """The messages of one domain, as the switch has them at this moment."""
 
-from pathlib import Path
+import asyncio
 from uuid import UUID
 
 from app.access.grant import Grant
@@ -12,22 +12,22 @@ from app.messages import store as records
 from app.messages.model import Message
 from app.messages.pages import Lines
 from app.messages.registry import Registry
-from app.recordings.paths import RecordingPaths
+from app.recordings.storage import OpenRecording, RecordingStorage
 from app.switch.tables import messages as store
-from app.switch.tables.model import MessageRow, readable, uuid_in
+from app.switch.tables.model import MessageRow, uuid_in
 
 
 class Messages:
     """Reads messages; never changes one."""
 
     def __init__(
-        self, readers: Readers, switch_readers: Readers, registry: Registry, paths: RecordingPaths, domain: Domain
+        self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage, domain: Domain
     ) -> None:
         """``readers`` and ``switch_readers`` are the same if the switch's tables are in our database."""
         self._readers = readers
         self._switch_readers = switch_readers
         self._registry = registry
-        self._paths = paths
+        self._storage = storage
         self._domain = domain
 
     async def page(self, grant: Grant, extension: Extension | None = None, *, limit: int = 10, offset: int = 0) -> Lines:
@@ -61,17 +61,9 @@ class Messages:
             rows = await store.with_uuids(self._switch_readers, [str(id_), str(id_).upper()])
         return next((message for message in await self._of_rows(rows) if message.id == id_), None)
 
-    def audio(self, message: Message) -> Path:
-        """The recording's file on this machine. Raises ``NotFound`` where it is gone or outside the recordings folder."""
-        path = self._paths.local(message.file_path)
-        try:
-            there = path.is_file()
-        except OSError:
-            there = False
-        if not there:
-            name = readable(message.file_path).rsplit("/", 1)[-1]
-            raise NotFound(f"the recording's file {name!r} is gone")
-        return path
+    async def audio(self, message: Message) -> OpenRecording:
+        """The recording, open: the caller closes it. Raises ``NotFound`` if it is gone or outside the recordings folder."""
+        return await asyncio.to_thread(lambda: self._storage.open(self._storage.key(message.file_path)))
 
     async def _newest(self, key: str) -> Message | None:
         try:

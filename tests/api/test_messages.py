@@ -248,6 +248,39 @@ async def test_a_range_gives_that_part(api: Site, leave: Leave) -> None:
         assert (answer.status, await answer.read()) == (206, SAMPLE.read_bytes()[10:20])
 
 
+async def test_a_range_outside_the_recording_is_a_problem_that_says_its_size(api: Site, leave: Leave) -> None:
+    row = await leave(SAMPLE.read_bytes())
+
+    async with api.client.get(f"/v1/voicemail/message/{row['uuid']}/download", headers={"Range": "bytes=99999999-"}) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["status"]) == (416, 416)
+        assert answer.headers["Content-Range"] == f"bytes */{SAMPLE.stat().st_size}"
+        assert answer.content_type == "application/problem+json"
+
+
+async def test_a_client_that_has_the_recording_is_not_sent_it_again(api: Site, leave: Leave) -> None:
+    row = await leave(SAMPLE.read_bytes())
+    path = f"/v1/voicemail/message/{row['uuid']}/download"
+    async with api.client.get(path) as answer:
+        etag, modified = answer.headers["ETag"], answer.headers["Last-Modified"]
+
+    for condition in ({"If-None-Match": etag}, {"If-None-Match": f'"other", W/{etag}'}, {"If-Modified-Since": modified}):
+        async with api.client.get(path, headers=condition) as answer:
+            assert (answer.status, await answer.read()) == (304, b"")
+    for condition, status in (({"If-Range": etag}, 206), ({"If-Range": modified}, 206), ({"If-Range": '"other"'}, 200)):
+        async with api.client.get(path, headers=condition | {"Range": "bytes=0-3"}) as answer:
+            assert (answer.status, (await answer.read())[:4]) == (status, b"RIFF")
+
+
+async def test_a_compressed_file_beside_the_recording_is_never_served(api: Site, leave: Leave) -> None:
+    row = await leave(SAMPLE.read_bytes())
+    Path(row["file_path"] + ".gz").write_bytes(b"somebody else's")
+    Path(row["file_path"] + ".br").write_bytes(b"somebody else's")
+
+    async with api.client.get(f"/v1/voicemail/message/{row['uuid']}/download", headers={"Accept-Encoding": "gzip, br"}) as answer:
+        assert "Content-Encoding" not in answer.headers
+        assert await answer.read() == SAMPLE.read_bytes()
+
+
 async def test_a_recording_that_is_gone_is_a_clear_404(api: Site, leave: Leave) -> None:
     row = await leave()
 
@@ -274,7 +307,9 @@ async def test_nothing_outside_the_recordings_is_ever_served(api: Site, leave: L
 
     detail = await refused(api, f"/v1/voicemail/message/{row['uuid']}/download")
 
-    assert "is gone" in detail or "not in the recordings folder" in detail
+    told = ("is gone", "not in the recordings folder", "is not a file", "is not followed", "cannot be read")
+    assert any(words in detail for words in told)
+    assert str(api.folder) not in detail
     assert (await api.get(f"/v1/voicemail/message/{row['uuid']}"))["id"] == row["uuid"]
 
 
