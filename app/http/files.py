@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import PurePosixPath
 from typing import Protocol
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from app.http.problems import problem
 from app.http.ranges import Part, Unsatisfiable, requested_part
@@ -60,18 +62,11 @@ def disposition(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{full}"
 
 
-async def stream(request: web.Request, content: Content) -> web.StreamResponse:
-    """Send an open file, whole or the range that was asked for, and close it. What was opened is what is read.
+def stream(request: web.Request, content: Content) -> web.StreamResponse:
+    """The answer that sends an open file, whole or the range that was asked for, and closes it in the end.
 
     Answers 304 and 416 where the request's own conditions say so.
     """
-    try:
-        return await _stream(request, content)
-    finally:
-        content.close()
-
-
-async def _stream(request: web.Request, content: Content) -> web.StreamResponse:
     size, mtime = content.opened.size, content.opened.mtime_ns // 1_000_000_000
     etag = f"{content.opened.mtime_ns:x}-{size:x}"
     headers = {
@@ -79,36 +74,51 @@ async def _stream(request: web.Request, content: Content) -> web.StreamResponse:
         "Last-Modified": formatdate(mtime, usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-store",
-        "Content-Disposition": disposition(content.name),
     }
     if _unchanged(request, etag, mtime):
+        content.close()
         return web.Response(status=304, headers=headers)
     try:
         wanted = requested_part(request.headers.get("Range"), size) if _range_holds(request, etag, mtime) else None
     except Unsatisfiable:
+        content.close()
         return problem(416, "the range lies outside the recording", headers={"Content-Range": f"bytes */{size}"})
-    part = wanted or Part(0, size, size)
-    response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
+    response = Download(content, wanted or Part(0, size, size), status=206 if wanted else 200, headers=headers)
     if wanted:
-        response.headers["Content-Range"] = part.content_range
-    response.content_type = content_type(content.name)
-    response.content_length = part.length
-    await response.prepare(request)
-    if request.method != "HEAD":
-        await _send(response, content, part)
-    await response.write_eof()
+        response.headers["Content-Range"] = wanted.content_range
     return response
 
 
-async def _send(response: web.StreamResponse, content: Content, part: Part) -> None:
-    offset, left = part.start, part.length
-    while left:
-        piece = await asyncio.to_thread(content.read, offset, min(left, _PIECE))
-        if not piece:
-            # It was shortened meanwhile. The client sees a body that is too short, and not a whole one.
-            raise ConnectionResetError("the file became shorter while it was sent")
-        await response.write(piece)
-        offset, left = offset + len(piece), left - len(piece)
+class Download(web.StreamResponse):
+    """Sends a part of an open file. What was opened is what is read."""
+
+    def __init__(self, content: Content, part: Part, *, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status=status, headers={**headers, "Content-Disposition": disposition(content.name)})
+        self._content, self._part = content, part
+        self.content_type = content_type(content.name)
+        self.content_length = part.length
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the headers and then the content; aiohttp calls this once."""
+        if self.prepared:
+            return await super().prepare(request)
+        try:
+            writer = await super().prepare(request)
+            if request.method != "HEAD":
+                await self._send()
+            return writer
+        finally:
+            self._content.close()
+
+    async def _send(self) -> None:
+        offset, left = self._part.start, self._part.length
+        while left:
+            piece = await asyncio.to_thread(self._content.read, offset, min(left, _PIECE))
+            if not piece:
+                # It was shortened meanwhile. The client must see a body that is too short, not a whole one.
+                raise ConnectionResetError("the file became shorter while it was sent")
+            await self.write(piece)
+            offset, left = offset + len(piece), left - len(piece)
 
 
 def _unchanged(request: web.Request, etag: str, mtime: int) -> bool:

@@ -48,9 +48,9 @@ class OpenRecording:
     """One recording, open. Reading never leaves the file that was checked. Close it, or use it as a context."""
 
     def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
         self.name = name
         """The file's own name, without its folders."""
-        self._descriptor = descriptor
         self.opened = self.stat()
 
     def stat(self) -> RecordingStat:
@@ -75,6 +75,10 @@ class OpenRecording:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def __del__(self) -> None:
+        # An answer that nobody waits for any more is dropped without being sent.
+        self.close()
 
     def __enter__(self) -> Self:
         return self
