@@ -115,7 +115,8 @@ async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
     counts = f"{applied} applied, {backlog}"
     if backlog.failed:
         remedy = "mend what the detail says; the service tries again by itself"
-        return [failed(name, counts, "the switch has these otherwise than the API, or not at all", remedy)]
+        why = f"the switch has these otherwise than the API, or not at all. {backlog.extension}: {backlog.detail}"
+        return [failed(name, counts, why, remedy)]
     if backlog.pending or backlog.removals:
         return [warning(name, counts, "the switch does not have these yet", "start the service and the switch")]
     return [ok(name, f"{applied} applied" if applied else "none yet")]

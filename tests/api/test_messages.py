@@ -352,7 +352,7 @@ async def test_reading_and_downloading_change_nothing(api: Site, extension: str,
     assert (await api.get(f"/v1/voicemail/message/{row['uuid']}"))["read"] is False
 
 
-@pytest.mark.parametrize("extension", ["a%20b", "message", "%0A", "x" * 65, "", "%00", "%27%20OR%201=1--"])
+@pytest.mark.parametrize("extension", ["a%20b", "message", "%0A", "x" * 65, "%00", "%27%20OR%201=1--"])
 async def test_a_wrong_extension_is_named(api: Site, extension: str) -> None:
     async with api.client.get(f"/v1/voicemail/message?extension={extension}") as answer:
         assert answer.status == 422

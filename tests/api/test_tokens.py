@@ -206,7 +206,7 @@ async def test_a_wrong_field_is_named_and_nothing_is_made(api: Site, name: str, 
     assert (await ask(api, "GET", f"/v1/token/{name}"))[0] == 404
 
 
-@pytest.mark.parametrize("overlap", [-1, 31 * 86400, 1.5, "60", 10**30, None, True])
+@pytest.mark.parametrize("overlap", [-1, 31 * 86400, 1.5, "60", 10**30, True])
 async def test_a_wrong_overlap_is_named_and_the_token_stays(api: Site, name: str, overlap: object) -> None:
     _, text = await create(api, name)
 

@@ -216,7 +216,8 @@ async def test_a_wrong_call_is_told_by_the_command_itself(stand_in_site: Site, l
     status, _, errors = await voicemail("doctor", line, environment=stand_in_site.environment(), folder=stand_in_site.folder)
 
     assert status == 2
-    assert "usage:" in errors
+    assert "voicemail" in errors
+    assert line in errors
 
 
 @pytest.fixture

@@ -316,7 +316,7 @@ async def test_a_look_reads_only_what_changed(directory: FilesDirectory, tmp_pat
         await directory.write(user(extension=name))
     await directory.look()
     read: list[str] = []
-    monkeypatch.setattr("app.switch.directory.model.files.look_at", lambda path: read.append(path.name))
+    monkeypatch.setattr("app.switch.directory.files.look_at", lambda path: read.append(path.name))
     (tmp_path / "voicemail-102.xml").write_text("edited")
     (tmp_path / "voicemail-103.xml").unlink()
 

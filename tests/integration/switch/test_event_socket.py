@@ -491,7 +491,7 @@ async def test_a_name_that_does_not_resolve_in_time_neither_hangs_the_connection
         answered.wait()
         return []
 
-    monkeypatch.setattr("app.switch.esl.event_socket.dial.socket.getaddrinfo", stuck)
+    monkeypatch.setattr("app.switch.esl.dial.socket.getaddrinfo", stuck)
     switch = await connect(wait=False, host="switch.example", connect_timeout=0.05)
     await until(lambda: "looking the name up" in switch.error)
     await until(lambda: "looking the name up" in switch.error)
