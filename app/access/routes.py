@@ -81,9 +81,7 @@ class TokenIn(BaseModel):
 class RotationIn(BaseModel):
     """How a token's text is replaced."""
 
-    model_config = ConfigDict(
-        extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": {"overlap": 3600}}
-    )
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": {"overlap": 3600}})
 
     overlap: Annotated[
         int,

@@ -72,7 +72,9 @@ class DomainIn(_Settings):
 class DomainChangeIn(_Settings):
     """What a domain is to be. What was read with GET may be sent back; ``name`` must then be the domain's own."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"time_zone": "Asia/Ho_Chi_Minh", "mail_from": "voicemail@example.com"}})
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"time_zone": "Asia/Ho_Chi_Minh", "mail_from": "voicemail@example.com"}}
+    )
 
     NULL_IS_A_VALUE: ClassVar[bool] = True  # null is the service's own setting, and not as if the field were left out
 
