@@ -10,10 +10,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app import service
+from app.messages import part
 from app.messages.hearing import Hearing
 from tests.e2e.test_call import audio_of
-from tests.support.pbx import DOMAIN, PATIENCE, Site, voicemail
+from tests.support.pbx import CHECKOUT, DOMAIN, PATIENCE, Site, voicemail
 
 # FACTS 23: mod_voicemail's INSERT fails for these, and it does not look.
 LOSING = {"over 255 characters": "n" * 300, "not UTF-8": "caf\udce9 \udcff"}
@@ -22,7 +22,7 @@ LOSING = {"over 255 characters": "n" * 300, "not UTF-8": "caf\udce9 \udcff"}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is missed after three seconds; the minute it has otherwise is for slow databases."""
-    monkeypatch.setattr(service, "Hearing", partial(Hearing, patience=3.0))
+    monkeypatch.setattr(part, "Hearing", partial(Hearing, patience=3.0))
 
 
 async def until_recording(site: Site) -> Path:
@@ -57,7 +57,7 @@ async def test_a_row_dated_hours_back_is_mailed_at_once(site: Site) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     await asyncio.sleep(1)  # the new folder is watched
     path = folder / "msg_dated-back.wav"
-    path.write_bytes((Path(service.__file__).parent / "sandbox/recordings").glob("*.wav").__next__().read_bytes())
+    path.write_bytes((CHECKOUT / "app/sandbox/recordings").glob("*.wav").__next__().read_bytes())
     connection = await asyncpg.connect(site.dsn)
     await connection.execute(
         "INSERT INTO voicemail_msgs VALUES ($1, 0, '101', $2, 'uuid', 'Alice', '1', 'inbox', $3, 10, '', 'B_NORMAL', '')",
