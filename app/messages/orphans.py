@@ -12,6 +12,7 @@ import structlog
 from app.addressing import MailboxAddress
 from app.database.pool import UNAVAILABLE, Pool
 from app.errors import VoicemailError
+from app.messages import removal_store as removals
 from app.messages.lost import LeftMessage, left_file, mailbox_of
 from app.messages.rescue import Rescue
 from app.recordings import files
@@ -102,6 +103,8 @@ class Orphans:
         names = {file.path: self._paths.on_switch(file.path) for file in found}
         named = await self._named(list(names.values())) if names else set()
         rest = [file for file in found if names[file.path] not in named]
+        removed = await self._removed([file.path for file in rest])
+        rest = [file for file in rest if file.path not in removed]
         if not rest:
             return []
         remembered = await self._remembered([file.path for file in rest])
@@ -124,6 +127,13 @@ class Orphans:
     async def _named(self, file_paths: list[str]) -> set[str]:
         async with self._switch_pool.acquire() as connection:
             return {row.file_path for row in await store.with_files(connection, file_paths)}
+
+    async def _removed(self, paths: list[str]) -> set[str]:
+        """Those whose rows this service deleted itself: their files go next, or the removal says why not."""
+        if self._pool is None or not paths:
+            return set()
+        async with self._pool.acquire() as connection:
+            return await removals.removed(connection, paths)
 
     async def _remembered(self, paths: list[str]) -> dict[str, tuple[str, str, int]]:
         """Of recordings whose rows this service once saw: the path, uuid and date that the row had."""

@@ -1,5 +1,6 @@
 """SQL over ``voicemail.removal``: which messages are to leave the switch, and how far that went. All times are the database's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -69,6 +70,13 @@ DUE = """
 SELECT id, tries FROM voicemail.removal
 WHERE state NOT IN ('deleted', 'kept') AND next_try_at <= now() ORDER BY next_try_at LIMIT $1
 """
+# Other messages may have the same recording: while one of them is not removed, it is still somebody's.
+REMOVED = """
+SELECT m.recording FROM voicemail.message m WHERE m.recording = ANY($1::text[])
+GROUP BY m.recording HAVING bool_and(EXISTS (
+    SELECT FROM voicemail.removal r WHERE r.message_id = m.id AND r.state NOT IN ('asked', 'kept')
+))
+"""
 
 
 async def ask(connection: Connection, message_id: UUID, reason: str, settling: float) -> tuple[UUID, float] | None:
@@ -104,6 +112,11 @@ async def postpone(connection: Connection, removal_id: UUID, detail: str, delay:
 async def due(connection: Connection, limit: int) -> list[tuple[UUID, int]]:
     """Removals to be tried now, each with how often that was done."""
     return [(UUID(int=row["id"].int), row["tries"]) for row in await connection.fetch(DUE, limit)]
+
+
+async def removed(connection: Connection, recordings: Sequence[str]) -> set[str]:
+    """Those of the recordings, named below their folder, whose every row this service deleted, or is just deleting."""
+    return {record[0] for record in await connection.fetch(REMOVED, recordings)}
 
 
 def _task(row: Any) -> RemovalTask:

@@ -13,6 +13,7 @@ from app.database.pool import UNAVAILABLE, Pool
 from app.errors import NotFound, SwitchRefused, SwitchUnavailable, Unavailable, VoicemailError
 from app.mailboxes import store as mailboxes
 from app.messages import heard, lost
+from app.messages import removal_store as removals
 from app.messages.heard import Heard
 from app.messages.lost import LeftMessage
 from app.recordings import files
@@ -133,9 +134,9 @@ class Rescue:
             self._hint(there)
         async with self._pool.acquire() as connection:
             await heard.forget(connection, over)
-        return await self._insert_missing(missing)
+        return await self._insert_missing(missing, seen_too=seen_too)
 
-    async def _insert_missing(self, missing: Sequence[Heard]) -> list[str]:
+    async def _insert_missing(self, missing: Sequence[Heard], *, seen_too: bool) -> list[str]:
         """Insert the rows that can be inserted now; the recordings for which that was done."""
         if not missing:
             return []
@@ -148,8 +149,7 @@ class Rescue:
                 over.append(path)
             elif look.found is Found.READY and await self._is_mailbox(one.left.address, path):
                 try:
-                    await self._insert(one, look)
-                    inserted.append(path)
+                    inserted += [path] if await self._insert(one, look, seen_too=seen_too) else []
                 except (Unavailable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
                     trouble = error  # as one row that the table does not take: the others are not held up by it
         async with self._pool.acquire() as connection:
@@ -158,19 +158,26 @@ class Rescue:
             raise trouble
         return inserted
 
-    async def _insert(self, one: Heard, look: Look) -> None:
+    async def _insert(self, one: Heard, look: Look, *, seen_too: bool) -> bool:
+        """Insert a row; False if it came and went meanwhile."""
         left = one.left
         if look.seconds is not None:
             left = replace(left, duration=look.seconds)
         left = replace(left, created_epoch=left.created_epoch or look.modified)
         async with self._pool.acquire() as connection:
             await heard.inserting(connection, left.file_path)
+            # Seconds may have passed since the table was asked, behind a reload for one: time enough for the row to come, to be
+            # mailed and to be removed. It must not come back.
+            recordings = [self._paths.relative(left.file_path) or ""]
+            if await (removals.removed if seen_too else heard.came)(connection, recordings):
+                return False
         async with self._switch_pool.acquire() as connection:
             done = await lost.insert(connection, left)
         if done:
             log.warning("lost_row_inserted", mailbox=str(left.address), path=left.file_path, uuid=left.uuid)
         self._hint([left.file_path])
         await self._light(one)
+        return True
 
     async def _follow(self, one: Heard) -> bool:
         """Look after a row that was inserted here; whether that is no longer needed."""

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from app.database.pool import Pool, close_pool, open_pool
+from app.database.pool import Pool, close_pool, keep_session, open_pool
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,8 @@ class StandInTables:
 
     async def open(self) -> None:
         """Connect, and create what is not there."""
-        self._pool = await open_pool(self._dsn, size=4, application_name="stand-in switch")
+        # Without a statement after each: a row that was committed would count as lost if the connection ended during that one.
+        self._pool = await open_pool(self._dsn, size=4, application_name="stand-in switch", reset=keep_session)
         while True:
             try:
                 async with self._pool.acquire() as connection, connection.transaction():

@@ -173,6 +173,64 @@ async def test_a_message_deleted_by_phone_within_the_minute_never_comes_back(sit
     assert await site.remembered() == 0
 
 
+async def test_a_row_that_came_and_was_removed_while_its_file_was_looked_at_never_comes_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await site.hear()
+    site.leave_file(path)
+    look = site.rescue._look
+
+    async def look_for_long(file_paths: Sequence[str]) -> list[Any]:
+        found = await look(file_paths)
+        await insert(site.pool, switch_row(file_path=path))
+        await site.world.intake.step()
+        await site.pool.execute("DELETE FROM voicemail_msgs")
+        return found
+
+    monkeypatch.setattr(site.rescue, "_look", look_for_long)
+    await site.rescue.step()
+
+    assert await site.rows() == []
+    await site.again()
+    assert await site.rows() == []
+    assert await site.remembered() == 0
+
+
+@pytest.mark.parametrize("state", ["deleting", "row_gone", "file_gone", "told", "deleted"])
+async def test_a_recording_whose_row_this_service_removed_is_no_orphan_and_gets_no_row(
+    site: Site, made_old: Callable[[Path], None], state: str
+) -> None:
+    path = await site.hear()
+    made_old(site.leave_file(path))
+    await insert(site.pool, switch_row(file_path=path))
+    await site.world.intake.step()
+    await site.pool.execute("DELETE FROM voicemail_msgs")
+    (orphan,) = [found async for found in site.orphans.find()]
+    await site.pool.execute(
+        "INSERT INTO voicemail.removal (message_id, reason, state) SELECT id, 'after_mail', $1 FROM voicemail.message", state
+    )
+
+    assert [found async for found in site.orphans.find()] == []
+    assert await site.orphans.deliver([orphan]) == []
+    assert await site.rows() == []
+
+
+async def test_a_recording_that_two_messages_had_is_an_orphan_although_one_of_them_was_removed(
+    site: Site, made_old: Callable[[Path], None]
+) -> None:
+    path = await site.hear()
+    made_old(site.leave_file(path))
+    await insert(site.pool, switch_row(file_path=path), switch_row(file_path=path, username="102"))
+    await site.world.intake.step()
+    await site.pool.execute("DELETE FROM voicemail_msgs")
+    await site.pool.execute(
+        "INSERT INTO voicemail.removal (message_id, reason, state) "
+        "SELECT id, 'after_mail', 'deleted' FROM voicemail.message WHERE username = '101'"
+    )
+
+    assert [found.file_path async for found in site.orphans.find()] == [path]
+
+
 async def test_a_disk_that_is_not_mounted_is_waited_for(site: Site) -> None:
     path = await site.hear()
 
