@@ -2,11 +2,13 @@
 
 import inspect
 import re
+import typing
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from pydantic.json_schema import JsonSchemaMode
+from typing_extensions import is_typeddict
 
 from app.http.conditions import is_conditional
 from app.http.routing import Endpoint
@@ -36,13 +38,14 @@ class Problem(BaseModel):
 
 def describe(endpoints: Sequence[Endpoint], *, title: str, version: str) -> dict[str, Any]:
     """The document for ``/openapi.json``."""
-    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "serialization")]
+    shapes: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {(Problem, "serialization"): TypeAdapter(Problem)}
     for endpoint in endpoints:
         if endpoint.body is not None:
-            models.append((endpoint.body, "validation"))
-        if _is_model(endpoint.result):
-            models.append((endpoint.result, "serialization"))
-    references, definitions = models_json_schema(models, ref_template=_REF)
+            shapes[(endpoint.body, "validation")] = TypeAdapter(endpoint.body)
+        if _is_shape(endpoint.result):
+            shapes[(endpoint.result, "serialization")] = TypeAdapter(endpoint.result)
+    inputs = [(shape, mode, adapter) for (shape, mode), adapter in shapes.items()]
+    references, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
     schemas = definitions.get("$defs", {})
     for endpoint in endpoints:
         if endpoint.body is not None:
@@ -73,8 +76,10 @@ def _tags(endpoints: Sequence[Endpoint]) -> dict[str, str]:
     }
 
 
-def _is_model(result: Any) -> bool:
-    return isinstance(result, type) and issubclass(result, BaseModel)
+def _is_shape(result: Any) -> bool:
+    """Whether a handler's result is described by a schema: a TypedDict, also a generic one, or a model."""
+    plain = typing.get_origin(result) or result
+    return is_typeddict(plain) or (isinstance(plain, type) and issubclass(plain, BaseModel))
 
 
 def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     good: dict[str, Any] = {"description": mark.summary}
     if mark.streams:
         good["content"] = {mark.streams: {"schema": {"type": "string", "format": "binary"}}}
-    elif _is_model(endpoint.result):
+    elif _is_shape(endpoint.result):
         good["content"] = {"application/json": {"schema": references[(endpoint.result, "serialization")]}}
     responses: dict[str, Any] = {str(mark.status): good}
     if mark.path == "/readyz":
@@ -168,6 +173,8 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
         found += [("400", "the body is not JSON"), ("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON")]
     if endpoint.mark.method == "POST":
         found.append(("409", "it exists already"))
+    if endpoint.mark.streams:
+        found.append(("416", "the range lies outside of it"))
     if is_conditional(endpoint.handler):
         found.append(("412", "it was changed since it was read, as If-Match says"))
     found.append(("422", "some fields or parameters are wrong"))

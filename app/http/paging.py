@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 T = TypeVar("T")
 _DIGITS = re.compile(r"-?[0-9]{1,10}")
@@ -29,7 +30,7 @@ class Paging(BaseModel):
     ] = 0
 
 
-class Page(BaseModel, Generic[T]):
+class Page(TypedDict, Generic[T]):
     """A part of a list, and how long the whole list is."""
 
     data: list[T]
