@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from app import fields as shared
 from app.addressing import Domain
 from app.cli.running import page_through, run, settings
 from app.domains import fields
@@ -21,7 +22,7 @@ MailFromName = Annotated[str | None, typer.Option(help="the name beside the send
 ReplyTo = Annotated[str | None, typer.Option(help="where answers to its mails go")]
 
 _CHECKS = {
-    "description": fields.description,
+    "description": shared.description,
     "time_zone": fields.time_zone,
     "language": fields.language,
     "mail_from": fields.address,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from app import fields as shared
 from app.access.scopes import Scope
 from app.addressing import Domain
 from app.domains import fields
@@ -24,7 +25,7 @@ def _name(text: str) -> str:
 
 
 def _described(text: str | None) -> str:
-    return fields.description(text or "")
+    return shared.description(text or "")
 
 
 _EXAMPLE: JsonDict = {"name": "example.com", "time_zone": "Asia/Ho_Chi_Minh", "mail_from": "voicemail@example.com"}

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from app import fields as shared
 from app.access.grant import Grant
 from app.access.scopes import Scope
 from app.addressing import Extension
@@ -46,7 +47,7 @@ def _extension(text: str) -> str:
 
 
 def _zone(name: str | None) -> str | None:
-    return None if name is None else fields.time_zone(name)
+    return None if name is None else shared.time_zone(name)
 
 
 def _pin_or_same(text: str) -> str:
@@ -99,8 +100,8 @@ MailTo = Annotated[
 LocalAfterEmail = Annotated[bool, Field(description="keep the recording after the mail was accepted; true if left out at first")]
 Description = Annotated[
     str,
-    AfterValidator(fields.description),
-    Field(json_schema_extra=_limits(maxLength=fields.LONGEST_DESCRIPTION, example="For Tech")),
+    AfterValidator(shared.description),
+    Field(json_schema_extra=_limits(maxLength=shared.LONGEST_DESCRIPTION, example="For Tech")),
 ]
 Zone = Annotated[
     str | None,
