@@ -1,9 +1,6 @@
 """A delivery that is killed -9 between any two steps: nothing is lost, nothing deleted early, at most one mail comes twice."""
 
-import asyncio
 import json
-import os
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import pytest
 from app.database.pool import Pool
 from app.sandbox.mail import MailCatcher
 from tests.support import killed_delivery
+from tests.support.children import run_script
 from tests.support.mail_process import MailProcess
 from tests.support.pbx import stand_in
 
@@ -27,18 +25,15 @@ async def test_killed_before_any_step_the_next_process_does_the_rest(
     await mail.start()
     (switch.recordings / "other.wav").write_bytes(b"RIFFother")
     await MailProcess(database, pool, switch.recordings, mail.port, None).mailbox()  # type: ignore[arg-type]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(Path(killed_delivery.__file__)),
-        database, str(switch.recordings), str(mail.port), str(switch.port), switch.password, kind,
-        stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    await mail.stop()
-    await switch.stop()
+    arguments = (database, str(switch.recordings), str(mail.port), str(switch.port), switch.password, kind)
+    try:
+        status, output = await run_script(killed_delivery.__file__, *arguments)
+    finally:
+        await mail.stop()
+        await switch.stop()
 
     rounds = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
-    assert process.returncode == 0
+    assert status == 0
     assert [each["killed"] for each in rounds] == [True] * (len(rounds) - 1) + [False]
     assert len(rounds) > steps
     mails = Counter(caught.parsed["Message-ID"] for caught in mail.messages)

@@ -1,15 +1,13 @@
 """Many mails in flight and kill -9, again and again: what one crash can repeat, and how often."""
 
-import asyncio
-import os
 import random
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
 from app.database.pool import Pool
 from tests.support import killed_mails
+from tests.support.children import run_script
 from tests.support.mail_process import MailProcess
 from tests.support.scripted_mail import ScriptedMail
 
@@ -34,13 +32,8 @@ async def test_a_crash_repeats_a_mail_once_and_no_more_mails_than_were_in_flight
         await mail_process.begin()
         await mail_process.mailbox(local_after_email=True)
         notifications = [(await mail_process.leave())[1] for _ in range(MAILS)]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(killed_mails.__file__)),
-            database, str(tmp_path), str(server.port), str(AT_ONCE), str(KILLS),
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
-        output, _ = await process.communicate()
+        arguments = (database, str(tmp_path), str(server.port), str(AT_ONCE), str(KILLS))
+        _, output = await run_script(killed_mails.__file__, *arguments)
         assert b"settled" in output, output.decode()[-2000:]
 
     sends = Counter(received)
