@@ -1,8 +1,6 @@
 """Many mailboxes at once: nothing is tried while the switch is away, and one reload serves thousands after it."""
 
 import asyncio
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 from app.service import open_service
 from tests.support.pbx import PATIENCE, TOKEN, Site, stand_in
+from tests.support.service_process import ServiceProcess
 
 MANY = 500
 BODY = {"password": "4321", "enabled": True, "mail_to": "tech@example.com"}
@@ -235,19 +234,8 @@ async def test_a_service_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_
     number = 100
     url = f"http://127.0.0.1:{unused_port}"
 
-    async def serve() -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app", "serve", env=site.environment(http_port=unused_port),
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        async with asyncio.timeout(30), aiohttp.ClientSession() as client:
-            while True:
-                try:
-                    async with client.get(f"{url}/healthz") as answer:
-                        if answer.status == 200:
-                            return process
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.05)
+    async def serve() -> ServiceProcess:
+        return await ServiceProcess.start(site.environment(http_port=unused_port), tmp_path, unused_port, status="")
 
     process = await serve()
     try:
@@ -262,8 +250,7 @@ async def test_a_service_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_
                 while switch.reloads == reloads:
                     await asyncio.sleep(0.02)
             await asyncio.sleep(pause)
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
+            await process.kill()
             await make_due(database)
             reloads = switch.reloads
             process = await serve()
@@ -272,8 +259,6 @@ async def test_a_service_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_
 
         assert len(list(switch.directory.glob("voicemail-*.xml"))) == number
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await process.kill()
         await site.mail.stop()
         await switch.stop()

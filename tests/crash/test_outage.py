@@ -1,8 +1,6 @@
 """Database, switch, mail server and the service itself restarted under load: every message is mailed, none to the wrong place."""
 
 import asyncio
-import signal
-import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ import asyncpg
 from app.embedded.postgres import EmbeddedPostgres
 from app.sandbox.mail import MailCatcher
 from tests.support.pbx import TOKEN, Site, stand_in
+from tests.support.service_process import ServiceProcess
 
 ADDRESSES = {"101": "tech@example.com", "102": "sales@example.com"}
 CALLS = 24
@@ -98,24 +97,8 @@ async def test_a_service_that_is_killed_again_and_again_mails_every_message(
     environment = site.environment(http_port=unused_port)
     url = f"http://127.0.0.1:{unused_port}"
 
-    async def serve() -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "app",
-            "serve",
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        async with aiohttp.ClientSession() as client, asyncio.timeout(30):
-            while True:
-                try:
-                    async with client.get(f"{url}/readyz") as answer:
-                        if (await answer.json())["status"] == "ok":
-                            return process
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.05)
+    async def serve() -> ServiceProcess:
+        return await ServiceProcess.start(environment, tmp_path, unused_port)
 
     process = await serve()
     try:
@@ -134,8 +117,7 @@ async def test_a_service_that_is_killed_again_and_again_mails_every_message(
             calling = asyncio.ensure_future(call_again_and_again(site, calls, 0.1))
             for pause in (0.35, 0.2, 0.6):
                 await asyncio.sleep(pause)
-                process.kill()
-                assert await process.wait() == -signal.SIGKILL
+                await process.kill()
                 process = await serve()
             await calling
 
@@ -149,11 +131,8 @@ async def test_a_service_that_is_killed_again_and_again_mails_every_message(
                     await asyncio.sleep(0.2)
         assert len(list(switch.recordings.rglob("102/msg_*.wav"))) == CALLS // 2
 
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await process.stop() == 0
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await process.kill()
         await mail.stop()
         await switch.stop()

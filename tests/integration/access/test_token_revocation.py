@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -23,7 +22,8 @@ from app.database.pool import UNAVAILABLE, Pool, open_pool
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import InvalidToken
 from tests.support.access_tokens import LAB, OPERATOR, make_token, revoke_token
-from tests.support.pbx import CHECKOUT, PATIENCE, Site
+from tests.support.pbx import PATIENCE, Site
+from tests.support.service_process import ServiceProcess
 
 LISTENERS = "FROM pg_stat_activity WHERE application_name = 'voicemail tokens' AND datname = current_database()"
 SOON = WITHOUT_NEWS - 1.0  # far below the time for which a grant is cached while changes are heard of
@@ -193,23 +193,12 @@ async def test_uses_by_several_copies_are_one_write_a_minute(database: str, pool
 async def second_service(stand_in_site: Site, unused_port: int) -> AsyncIterator[aiohttp.ClientSession]:
     """Another copy of the service, in a process of its own, on the same database."""
     site = stand_in_site
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", "serve", env=site.environment(http_port=unused_port) | {"PYTHONPATH": str(CHECKOUT)},
-        cwd=site.folder, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    process = await ServiceProcess.start(site.environment(http_port=unused_port), site.folder, unused_port, status="")
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{unused_port}") as client:
-            async with asyncio.timeout(60):
-                while True:
-                    with contextlib.suppress(aiohttp.ClientError):
-                        async with client.get("/healthz") as answer:
-                            if answer.status == 200:
-                                break
-                    await asyncio.sleep(0.1)
             yield client
     finally:
-        process.terminate()
-        await process.wait()
+        await process.kill()
 
 
 async def test_two_services_refuse_a_revoked_token_also_after_their_listeners_were_lost(
