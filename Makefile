@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml uv.lock
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv sync --active --frozen --all-extras --no-progress
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/uv sync --active --frozen --all-extras --no-progress
 	@touch $@
 
 clean:
