@@ -5,12 +5,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-import asyncpg
 import structlog
 
 from app.addressing import MailboxAddress
-from app.database.pool import UNAVAILABLE, Pool
-from app.errors import NotFound, SwitchRefused, SwitchUnavailable, Unavailable, VoicemailError
+from app.database.pool import Pool
+from app.errors import (
+    ConstraintViolated,
+    DatabaseUnavailable,
+    NotFound,
+    SwitchRefused,
+    SwitchUnavailable,
+    Unavailable,
+    UnfitValue,
+)
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 from app.mailboxes import store as mailboxes
 from app.messages import heard, lost
 from app.messages import removal_store as removals
@@ -78,17 +87,12 @@ class Rescue:
 
     async def run(self) -> None:
         """Look after what was heard until cancelled."""
-        pause, trouble = self._every, ""
-        while True:
-            try:
-                await self.step()
-                pause, trouble = self._every, ""
-            except (*UNAVAILABLE, asyncpg.PostgresError, VoicemailError) as error:
-                if f"{type(error).__name__}: {error}" != trouble:
-                    trouble = f"{type(error).__name__}: {error}"
-                    log.warning("rescue_waiting", reason=trouble)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+        # Twice the usual time between two looks, so that a database that is away is not asked as often as one that is there.
+        retries = Retries(first=2 * self._every, longest=_LONGEST_PAUSE)
+        await Loop("rescue", self._step, every=self._every, retries=retries).run()
+
+    async def _step(self) -> None:
+        await self.step()
 
     async def step(self) -> int:
         """Look at everything that is due; how many rows were inserted."""
@@ -150,7 +154,9 @@ class Rescue:
             elif look.found is Found.READY and await self._is_mailbox(one.left.address, path):
                 try:
                     inserted += [path] if await self._insert(one, look, seen_too=seen_too) else []
-                except (Unavailable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+                except DatabaseUnavailable:
+                    raise  # then there is no other either that could be inserted
+                except (Unavailable, UnfitValue, ConstraintViolated) as error:
                     trouble = error  # as one row that the table does not take: the others are not held up by it
         async with self._pool.acquire() as connection:
             await heard.forget(connection, over)

@@ -5,15 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.pool import UNAVAILABLE, Connection, Pool
-from app.errors import NotFound, Unavailable
+from app.database.pool import Connection, Pool
+from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
-from app.jobs.retries import job_key
+from app.jobs.retries import Retries, job_key
 from app.mailboxes import store as mailboxes
 from app.messages.removal import Removal
 from app.notifications import store as ledger
@@ -38,6 +37,7 @@ from app.text import ascii_address
 
 log = structlog.get_logger(__name__)
 
+_WRITING = Retries(first=0.1, longest=2.0)  # of an outcome, while the database is away
 _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
@@ -118,10 +118,12 @@ class Mailer:
         notification = delivery.notification
         try:
             result = await self._result(delivery)
+        except DatabaseFailed as error:
+            result = Result(trouble=f"the switch's database cannot be read: {error.detail}")
         except (NotFound, Unavailable) as error:
             result = Result(trouble=error.detail)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            result = Result(trouble=f"the switch's database cannot be read: {type(error).__name__}")
+        except OSError as error:
+            result = Result(trouble=file_and_reason(error))
         except Overtaken:
             log.warning("mail_attempt_overtaken", **_facts(notification))
             return
@@ -202,8 +204,8 @@ class Mailer:
         try:
             async with self._pool.acquire() as connection:
                 ours = await ledger.expose(connection, notification, addresses, self._retries)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            raise Unavailable(f"the mail was not sent: the ledger cannot be written ({type(error).__name__})") from error
+        except DatabaseFailed as error:
+            raise Unavailable(f"the mail was not sent: the ledger cannot be written ({error.detail})") from error
         if not ours:
             raise Overtaken
 
@@ -226,16 +228,17 @@ class Mailer:
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write an outcome, also to a database that is being restarted: a mail whose acceptance is forgotten is sent twice."""
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._patience, 0.1
+        deadline, tries = loop.time() + self._patience, 1
         while True:
             try:
                 await write()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
+                pause = _WRITING.delay(tries)
                 if loop.time() + pause > deadline:
                     raise
-                log.warning("mail_outcome_waits", error=type(error).__name__)
+                log.warning("mail_outcome_waits", reason=error.reason)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                tries += 1
             else:
                 return
 

@@ -4,12 +4,12 @@ They are put there, and put back after mod_voicemail recreated its table.
 They are not unique and constrain nothing, so the switch can neither fail on them nor notice them.
 """
 
-import asyncio
-
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.database.pool import Connection, Pool
+from app.errors import MissingRight
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +37,8 @@ class Indexes:
 
     async def run(self) -> None:
         """See that the indexes are there, now and then, until cancelled."""
-        while True:
-            try:
-                await self.ensure()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-                self._tell("message_indexes_failed", f"{type(error).__name__}: {error}")
-            await asyncio.sleep(self._every)
+        retries = Retries(first=self._every, longest=self._every)
+        await Loop("message_indexes", self.ensure, every=self._every, retries=retries).run()
 
     async def ensure(self) -> None:
         """Create what is missing, without locking the switch out of its table."""
@@ -61,7 +57,7 @@ class Indexes:
             if left_over:  # by a build that was broken off
                 await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", timeout=_LONGEST)
             await connection.execute(statement, timeout=_LONGEST)
-        except asyncpg.InsufficientPrivilegeError:
+        except MissingRight:
             self._tell("message_index_not_allowed", "the database role does not own voicemail_msgs", to_do=statement)
         else:
             log.info("message_index_created", name=name)
