@@ -22,21 +22,24 @@ SETTING = "VOICEMAIL_DIRECTORY_PATH"
 class DomainFolders:
     """Gives each domain its ``FilesDirectory``; they share one ``reloadxml``."""
 
-    def __init__(self, path: Path, style: Format, switch: EventSocket, installation: str, default: Domain) -> None:
-        """``path`` may hold ``{domain}``; ``installation``: whose the files are, see ``Owner``."""
+    def __init__(
+        self, path: Path, style: Format, switch: EventSocket, installation: str, default: Domain, *, makes: bool = True
+    ) -> None:
+        """``path`` may hold ``{domain}``; ``installation``: whose the files are, see ``Owner``; ``makes``: missing folders."""
         self._path = path
         self._style: Format = style
         self._switch = switch
         self._installation = installation
         self._default = default
+        self._root = root_of(path) if makes else None
         self._reloader = Reloader(switch)
         self._known: dict[Domain, FilesDirectory] = {}
 
     @classmethod
-    def of_settings(cls, settings: Settings, switch: EventSocket, installation: str) -> "DomainFolders":
+    def of_settings(cls, settings: Settings, switch: EventSocket, installation: str, *, makes: bool = True) -> "DomainFolders":
         """As the settings say."""
         default = Domain.parse(settings.domain)
-        return cls(settings.directory_path, settings.directory_format, switch, installation, default)
+        return cls(settings.directory_path, settings.directory_format, switch, installation, default, makes=makes)
 
     @property
     def only(self) -> Domain | None:
@@ -73,7 +76,7 @@ class DomainFolders:
                 self._switch,
                 self.owner(domain),
                 reloader=self._reloader,
-                root=root_of(self._path),
+                root=self._root,
             )
         return self._known[domain]
 
