@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 from app import fields as shared
 from app.access.grant import Grant
 from app.access.scopes import Scope
-from app.addressing import Extension, MailboxKey
+from app.addressing import Domain, Extension, MailboxKey
 from app.errors import Invalid
 from app.http.conditions import conditional, etag, if_match
 from app.http.paging import Page, Paging
@@ -42,6 +42,13 @@ _CHANGE_EXAMPLE: JsonDict = {"password": "abc123def", "enabled": True, "mail_to"
 def _extension(text: str) -> str:
     try:
         return Extension.parse(text)
+    except Invalid as error:
+        raise ValueError(error.errors[0].message) from None
+
+
+def _named_domain(text: str | None) -> str | None:
+    try:
+        return None if text is None else Domain.parse(text)
     except Invalid as error:
         raise ValueError(error.errors[0].message) from None
 
@@ -115,14 +122,23 @@ Zone = Annotated[
 OwnId = Annotated[UUID, Field(default=None, description="the mailbox's own")]
 OwnExtension = Annotated[str, Field(default=None, description="the mailbox's own")]
 OwnDomain = Annotated[str, Field(default=None, description="the mailbox's own")]
-Asked = Annotated[str | None, Field(description="another domain of the token than its default one", json_schema_extra=_DOMAIN)]
+Asked = Annotated[
+    str | None,
+    AfterValidator(_named_domain),
+    Field(
+        description="another domain of the token than its default one",
+        json_schema_extra={**_DOMAIN, "pattern": "^[0-9A-Za-z]([0-9A-Za-z._-]{0,251}[0-9A-Za-z])?$"},
+    ),
+]
 Ignored = Annotated[Any, Field(default=None, description="ignored")]
 
 
 class DomainQuery(BaseModel):
     """In which domain a mailbox is."""
 
-    domain: Asked = None
+    domain: Annotated[
+        str | None, Field(description="another domain of the token than its default one", json_schema_extra=_DOMAIN)
+    ] = None
 
 
 class ListQuery(Paging):

@@ -121,6 +121,8 @@ async def test_what_is_no_domain_is_422_and_makes_no_folder(site: Site) -> None:
         ):
             assert status == 422, text
             assert [error["field"] for error in problem["errors"]] == ["domain"]
+    status, problem, _ = await call(site, token, "POST", "/v1/voicemail", body={**body, "domain": ""})
+    assert (status, problem["errors"][0]["field"]) == (422, "domain")
     assert {path.name for path in (site.folder / "directory").iterdir()} <= {DOMAIN, SECOND, THIRD}
 
 

@@ -4,6 +4,7 @@ A look costs a ``stat`` of each file and the names in the table; only a file tha
 """
 
 import asyncio
+from collections.abc import Sequence
 from itertools import islice
 
 import asyncpg
@@ -26,6 +27,7 @@ EVERY = 30.0  # seconds between two looks: what somebody edits is mended within 
 EVERY_IN_TROUBLE = 10.0  # seconds, so that what an operator did is seen soon
 _PAUSE = 2.0  # seconds between two tries while the database is away
 _AT_ONCE = 1000
+_PROBES = 20  # folders of further domains that one check writes into: it has two seconds
 
 
 class DirectoryWatch:
@@ -36,6 +38,8 @@ class DirectoryWatch:
         self._folders = folders
         self._publisher = publisher
         self._looks: dict[Domain, _FolderLook] = {}
+        self._unwritable: set[Domain] = set()
+        self._probed = 0
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -70,14 +74,23 @@ class DirectoryWatch:
                 troubles = {domain: await installation.directory_trouble(connection, domain) for domain in domains}
         except (*UNAVAILABLE, asyncpg.PostgresError):
             return  # the database's own check tells it
-        for domain in domains:
-            if domain != default:
-                await self._folders.of(domain).ready()
+        for domain in self._turn([domain for domain in domains if domain != default]):
+            self._unwritable.add(domain)
+            await self._folders.of(domain).ready()
+            self._unwritable.discard(domain)
         for domain, trouble in troubles.items():
             if trouble is None and domain == default:
                 raise DirectoryRefused(f"{self._folders.of(domain).folder} was not looked at yet")
             if trouble:  # a domain that was just made is looked at soon
                 raise DirectoryRefused(trouble)
+
+    def _turn(self, domains: Sequence[Domain]) -> list[Domain]:
+        """The folders that one check writes into: those that could not be written last, and some of the others by turns."""
+        self._unwritable &= set(domains)
+        start = self._probed % max(1, len(domains))
+        self._probed = start + _PROBES
+        some = [*domains[start:], *domains[:start]][:_PROBES]
+        return list(dict.fromkeys([*sorted(self._unwritable), *some]))
 
     def _new(self, domain: Domain) -> "_FolderLook":
         return _FolderLook(self._pool, self._folders.owner(domain), self._folders.of(domain), self._publisher)
