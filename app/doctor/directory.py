@@ -133,7 +133,7 @@ async def check_mailboxes(dsn: str, only: Domain | None) -> list[Finding]:
     counts = f"{applied} applied, {backlog}"
     if backlog.failed:
         remedy = "mend what the detail says; the service tries again by itself"
-        why = f"the switch has these otherwise than the API, or not at all. {backlog.extension}: {backlog.detail}"
+        why = f"the switch has these otherwise than the API, or not at all. {backlog.address}: {backlog.detail}"
         return [failed(name, counts, why, remedy)]
     if backlog.pending or backlog.removals:
         return [warning(name, counts, "the switch does not have these yet", "start the service and the switch")]
