@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Self
+from uuid import UUID
 
 from app.errors import Invalid
 
@@ -43,6 +44,27 @@ class Domain(str):
         if not _DOMAIN.fullmatch(text):
             raise Invalid.field(field, "must be a host name: 1 to 253 characters of 0-9 A-Z a-z . _ -")
         return cls(text)
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxKey:
+    """How a path of the API names a mailbox: by its id or its extension. 32 hexadecimal digits may be either; the id wins."""
+
+    id: UUID | None
+    extension: Extension | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key in ``text``; what can name no mailbox is a key without either, and nothing is found by it."""
+        try:
+            id_ = UUID(text)
+        except ValueError:
+            id_ = None
+        try:
+            extension = Extension.parse(text)
+        except Invalid:
+            extension = None
+        return cls(id_, extension)
 
 
 @dataclass(frozen=True, slots=True)

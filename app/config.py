@@ -146,6 +146,14 @@ class Settings(BaseSettings):
             raise ValueError("must be one mail address, such as voicemail@example.com")
         return value
 
+    @field_validator("directory_path")
+    @classmethod
+    def _one_place(cls, value: Path) -> Path:
+        left = str(value).replace("{domain}", "", 1)
+        if "{" in left or "}" in left:
+            raise ValueError("may hold {domain} once, and no other { or }")
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _base_url(cls, value: str) -> str:

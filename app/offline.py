@@ -12,14 +12,13 @@ from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.domains.service import Domains
 from app.mailboxes.directory.adopt import Adoption
-from app.mailboxes.directory.installation import made_id
+from app.mailboxes.directory.installation import domains, made_id
 from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
 from app.mailboxes.service import check_key
 from app.messages.orphans import Orphans
 from app.messages.rescue import Rescue
 from app.resources import make_data_dir, open_database, open_resources
-from app.switch.directory.files import FilesDirectory
-from app.switch.directory.marks import Owner
+from app.switch.directory.domains import DomainFolders
 from app.switch.esl.event_socket import EventSocket
 
 _SWITCH_CONNECTS = 5.0  # seconds in which a switch that is there lets us in
@@ -48,16 +47,16 @@ async def open_administration(settings: Settings) -> AsyncIterator[Administratio
         await migrate(dsn)
         pool = await open_pool(dsn, size=1, application_name="command")
         try:
-            domains = Domains(pool, domain)
-            await domains.ensure_default()
-            yield Administration(Grant.everything("command line", domain), Tokens(pool, domain), domains)
+            hosted = Domains(pool, domain)
+            await hosted.ensure_default()
+            yield Administration(Grant.everything("command line", domain), Tokens(pool, domain), hosted)
         finally:
             await close_pool(pool)
 
 
 @asynccontextmanager
-async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
-    """The files of the directory folder that could be adopted. Raises as ``migrate_database`` does, and ``SettingsError``."""
+async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
+    """The files that could be adopted, for each domain. Raises as ``migrate_database`` does, and ``SettingsError``."""
     make_data_dir(settings)
     domain = Domain.parse(settings.domain)
     async with open_database(settings) as dsn:
@@ -68,16 +67,20 @@ async def open_adoption(settings: Settings) -> AsyncIterator[Adoption]:
             await check_key(pool, cipher)
             await Domains(pool, domain).ensure_default()
             async with pool.acquire() as connection:
-                owner = Owner(await made_id(connection), domain)
+                installation, known = await made_id(connection), await domains(connection)
             switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())  # never started
-            directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, owner)
-            yield Adoption(
-                pool=pool,
-                owner=owner,
-                cipher=cipher,
-                directory=directory,
-                style=settings.directory_format,
-            )
+            folders = DomainFolders.of_settings(settings, switch, installation)
+            yield [
+                Adoption(
+                    pool=pool,
+                    owner=folders.owner(one),
+                    cipher=cipher,
+                    directory=folders.of(one),
+                    style=settings.directory_format,
+                )
+                for one in known
+                if folders.serves(one)
+            ]
         finally:
             await close_pool(pool)
 

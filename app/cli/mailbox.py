@@ -27,17 +27,21 @@ def adopt(
     from app.offline import open_adoption
 
     async def work() -> int:
-        async with open_adoption(settings(context)) as adoption:
-            plan = await adoption.plan()
-            _show(plan)
-            ready = sum(candidate.mailbox is not None for candidate in plan)
+        async with open_adoption(settings(context)) as adoptions:
+            plans = [(adoption, await adoption.plan()) for adoption in adoptions]
+            for adoption, plan in plans:
+                if plan and len(plans) > 1:
+                    print(f"{adoption.folder}:")
+                _show(plan)
+            ready = sum(candidate.mailbox is not None for _, plan in plans for candidate in plan)
             if not ready:
                 print("there is nothing to adopt")
             elif yes:
-                print(f"{await adoption.carry_out(plan)} mailboxes are adopted; the running service writes their files anew")
+                taken = sum([await adoption.carry_out(plan) for adoption, plan in plans])
+                print(f"{taken} mailboxes are adopted; the running service writes their files anew")
             else:
                 print(f"{ready} mailboxes can be adopted, and nothing was changed: add --yes to adopt them")
-        return 0 if ready == len(plan) else 1
+        return 0 if ready == sum(len(plan) for _, plan in plans) else 1
 
     return run(work())
 

@@ -1,71 +1,90 @@
 """Does a mailbox that the service writes arrive in the switch? A probe is written, reloaded, read back and removed."""
 
 import secrets
-from pathlib import Path
+from contextlib import suppress
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.config import Settings
 from app.database.pool import connect
 from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import DatabaseFailed, MissingTable, SwitchRefused, SwitchUnavailable, VoicemailError
-from app.mailboxes.directory import batch_store
+from app.mailboxes.directory import batch_store, installation
 from app.switch import commands
-from app.switch.directory.model import Directory, DirectoryRefused, DirectoryUser
+from app.switch.directory.domains import DomainFolders
+from app.switch.directory.files import FilesDirectory
+from app.switch.directory.model import DirectoryRefused, DirectoryUser
 from app.switch.esl.event_socket import EventSocket
 
-_APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE domain = $1 AND state = 'applied'"
+_APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE ($1::text IS NULL OR domain = $1) AND state = 'applied'"
 
 
-async def check_directory(directory: Directory, switch: EventSocket, settings: Settings) -> list[Finding]:
-    """The directory folder, the probe, and what parameters a user inherits from the switch's own configuration."""
-    folder = await _folder(directory, settings.directory_path)
+async def domains_served(dsn: str | None, folders: DomainFolders) -> list[Domain]:
+    """The domains that have a folder; the default one alone if the database cannot say which there are."""
+    found = [folders.default]
+    if dsn is not None and folders.only is None:
+        with suppress(DatabaseFailed):
+            connection = await connect(dsn, application_name="doctor")
+            try:
+                found += await installation.domains(connection)
+            finally:
+                await connection.close()
+    return list(dict.fromkeys(found))
+
+
+def named(name: str, domain: str, settings: Settings) -> str:
+    """The name of a check of one domain; that of the default domain stands alone."""
+    return name if domain == settings.domain else f"{name} of {domain}"
+
+
+async def check_directory(directory: FilesDirectory, switch: EventSocket, settings: Settings, domain: Domain) -> list[Finding]:
+    """A domain's directory folder, the probe, and what parameters a user inherits from the switch's own configuration."""
+    name = named("directory probe", domain, settings)
+    folder = await _folder(named("directory folder", domain, settings), directory)
     if folder.state is State.FAILED:
-        return [folder, skipped("directory probe", "there is no folder to write it to")]
+        return [folder, skipped(name, "there is no folder to write it to")]
     if settings.directory_format == "fragments":
         why = "fragments are included user by user: the mailboxes' own states below are the proof"
-        return [folder, skipped("directory probe", why)]
+        return [folder, skipped(name, why)]
     if not switch.connected:
-        return [folder, skipped("directory probe", "the switch is away")]
-    address = MailboxAddress(Extension.parse(f"doctor-probe-{secrets.token_hex(4)}"), Domain.parse(settings.domain))
+        return [folder, skipped(name, "the switch is away")]
+    address = MailboxAddress(Extension.parse(f"doctor-probe-{secrets.token_hex(4)}"), domain)
     probe = DirectoryUser(address=address, pin=secrets.token_hex(8), mail_to="", enabled=False)
     found = [folder]
     try:
         await directory.put(probe)
-        found.append(
-            ok("directory probe", f"{settings.directory_path} is included by the switch: a user was written and read back")
-        )
-        found.append(await _own_mail(switch, address))
+        found.append(ok(name, f"{directory.folder} is included by the switch: a user was written and read back"))
+        found.append(await _own_mail(named("mod_voicemail's own mail", domain, settings), switch, address))
     except (SwitchRefused, SwitchUnavailable, OSError) as error:
         found.append(
             failed(
-                "directory probe",
+                name,
                 str(error),
                 "mailboxes of the API do not reach the switch",
-                f'include the folder inside <users> of {settings.domain}: <X-PRE-PROCESS cmd="include" '
-                f'data="{settings.directory_path}/*.xml"/> on a line of its own, with the path as the switch sees it',
+                f'include the folder inside <users> of <domain name="{domain}">: <X-PRE-PROCESS cmd="include" '
+                f'data="{directory.folder}/*.xml"/> on a line of its own, with the path as the switch sees it',
             )
         )
     finally:
-        found += await _remove(directory, address)
+        found += await _remove(f"{name} removed", directory, address)
     return found
 
 
-async def _remove(directory: Directory, address: MailboxAddress) -> list[Finding]:
+async def _remove(name: str, directory: FilesDirectory, address: MailboxAddress) -> list[Finding]:
     try:
         await directory.remove(address)
     except (VoicemailError, OSError) as error:
-        return [failed("directory probe removed", str(error), f"the user {address} stays in the switch", "run reloadxml")]
-    return [ok("directory probe removed", "the user is gone again")]
+        return [failed(name, str(error), f"the user {address} stays in the switch", "run reloadxml")]
+    return [ok(name, "the user is gone again")]
 
 
-async def _folder(directory: Directory, folder: Path) -> Finding:
-    name = "directory folder"
-    if not folder.is_dir():
-        return failed(name, f"{folder} is not a folder", "no mailbox can be written", "make it, or set VOICEMAIL_DIRECTORY_PATH")
+async def _folder(name: str, directory: FilesDirectory) -> Finding:
+    folder = directory.folder
     try:
         await directory.ready()
     except DirectoryRefused as error:
         remedy = "give it to the service's user, make space on its disk, or mount it writable"
+        if not folder.is_dir():
+            remedy = "make it, or set VOICEMAIL_DIRECTORY_PATH; a domain's own folder is made by the service when it runs"
         return failed(name, error.detail, "no mailbox can be written", remedy)
     if folder.stat().st_mode & 0o007:
         return warning(
@@ -77,9 +96,8 @@ async def _folder(directory: Directory, folder: Path) -> Finding:
     return ok(name, str(folder))
 
 
-async def _own_mail(switch: EventSocket, address: MailboxAddress) -> Finding:
+async def _own_mail(name: str, switch: EventSocket, address: MailboxAddress) -> Finding:
     """A user inherits the parameters of its group and domain, and the probe is such a user."""
-    name = "mod_voicemail's own mail"
     bad: list[str] = []
     for parameter in ("vm-email-all-messages", "vm-notify-email-all-messages"):
         value = (await switch.command(commands.user_data(address, "param", parameter))).value
@@ -95,14 +113,14 @@ async def _own_mail(switch: EventSocket, address: MailboxAddress) -> Finding:
     return ok(name, "off")
 
 
-async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
+async def check_mailboxes(dsn: str, only: Domain | None) -> list[Finding]:
     """What the switch has of the mailboxes, as the service last saw it."""
     name = "mailboxes"
     try:
         connection = await connect(dsn, application_name="doctor")
         try:
-            applied = await connection.fetchval(_APPLIED, settings.domain)
-            backlog = await batch_store.backlog(connection, settings.domain)
+            applied = await connection.fetchval(_APPLIED, only)
+            backlog = await batch_store.backlog(connection, only)
         finally:
             await connection.close()
     except MissingTable:
@@ -113,7 +131,7 @@ async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
     counts = f"{applied} applied, {backlog}"
     if backlog.failed:
         remedy = "mend what the detail says; the service tries again by itself"
-        why = f"the switch has these otherwise than the API, or not at all. {backlog.extension}: {backlog.detail}"
+        why = f"the switch has these otherwise than the API, or not at all. {backlog.address}: {backlog.detail}"
         return [failed(name, counts, why, remedy)]
     if backlog.pending or backlog.removals:
         return [warning(name, counts, "the switch does not have these yet", "start the service and the switch")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.config import Settings, load_settings
 from app.doctor.database import check_database, check_embedded, check_switch_tables
-from app.doctor.directory import check_directory, check_mailboxes
+from app.doctor.directory import check_directory, check_mailboxes, domains_served
 from app.doctor.mail import check_mail
 from app.doctor.orphans import check_orphans
 from app.doctor.ownership import check_files
@@ -14,8 +14,8 @@ from app.doctor.report import Finding, Report, failed, ok, skipped, text, warnin
 from app.doctor.switch import check_profile, check_switch
 from app.errors import SettingsError, SwitchUnavailable
 from app.logs import configure_logging
-from app.switch.directory.files import FilesDirectory
-from app.switch.directory.marks import PROBE, Owner
+from app.switch.directory.domains import DomainFolders
+from app.switch.directory.marks import PROBE
 from app.switch.esl.event_socket import EventSocket
 
 Tell = Callable[[list[Finding]], bool]
@@ -99,12 +99,14 @@ async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
         except SwitchUnavailable as error:
             tell([failed("event socket", error.detail, "the switch went away meanwhile", "look at the switch's log")])
         tell(await check_recordings(settings, switch_dsn if tables_well else None))
-        probe = Owner(PROBE, settings.domain)
-        directory = FilesDirectory(settings.directory_path, settings.directory_format, switch, probe)
+        folders = DomainFolders.of_settings(settings, switch, PROBE, makes=False)
+        domains = await domains_served(own if own_well else None, folders)
         tell(await check_orphans(settings, own if own_well else None, switch_dsn if tables_well else None))
-        tell(await check_directory(directory, switch, settings))
-        tell(await check_files(own, switch, settings))
-        tell(await check_mailboxes(own, settings) if own and own_well else [skipped("mailboxes", "the database is not known")])
+        for domain in domains:
+            tell(await check_directory(folders.of(domain), switch, settings, domain))
+            tell(await check_files(own, switch, settings, domain))
+        known = own is not None and own_well
+        tell(await check_mailboxes(own or "", folders.only) if known else [skipped("mailboxes", "the database is not known")])
     finally:
         await switch.close()
     tell(await check_mail(settings, mail_to))

@@ -85,6 +85,20 @@ class NewMailbox:
     time_zone: str | None = None
     id: UUID | None = None  # the one that its clients know already
 
+    def at(self, address: MailboxAddress, mailbox_id: UUID, seal: Callable[[UUID, str], bytes]) -> Mailbox:
+        """The mailbox as it is first kept."""
+        return Mailbox(
+            id=mailbox_id,
+            address=address,
+            sealed_pin=seal(mailbox_id, self.pin),
+            mail_to=self.mail_to,
+            local_after_email=self.local_after_email,
+            enabled=self.enabled,
+            description=self.description,
+            time_zone=self.time_zone,
+            directory=DirectoryState(DirectoryStatus.PENDING),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class MailboxChange:
@@ -99,6 +113,7 @@ class MailboxChange:
     # Sent back by a client that read them; they cannot change.
     id: UUID | Keep = KEEP
     extension: str | Keep = KEEP
+    domain: str | Keep = KEEP
     # The versions of which one must be the mailbox's now; None: any.
     only_if: frozenset[str] | None = None
 
@@ -110,6 +125,8 @@ class MailboxChange:
             errors.append(FieldError("id", "is not the id of this mailbox, and cannot be changed"))
         if self.extension is not KEEP and self.extension != mailbox.address.extension:
             errors.append(FieldError("extension", "is not the extension of this mailbox, and cannot be changed"))
+        if self.domain is not KEEP and self.domain != mailbox.address.domain:
+            errors.append(FieldError("domain", "is not the domain of this mailbox, and cannot be changed"))
         if errors:
             raise Invalid(errors)
         return replace(

@@ -12,33 +12,30 @@ from app.mailboxes.pins.phone import PhonePins
 from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
 from app.resources import Part, Resources, when_database_answers
-from app.switch.directory.files import FilesDirectory
-from app.switch.directory.marks import Owner
+from app.switch.directory.domains import DomainFolders
 from app.switch.tables.prefs import VoicemailTables
 
 
 async def open_mailboxes(resources: Resources) -> Part:
     """Mailboxes, their way into the switch's directory, and their PINs. Raises ``SettingsError`` for another key."""
     cipher = PinCipher(load_or_create_key(resources.settings.secret_key, resources.settings.data_dir))
-    owner = await _owner(resources)
-    directory = FilesDirectory(resources.settings.directory_path, resources.settings.directory_format, resources.switch, owner)
-    phone = PhonePins(resources.pool, resources.domain, cipher, VoicemailTables(resources.switch_pool))
+    folders = DomainFolders.of_settings(resources.settings, resources.switch, await _installation(resources))
+    phone = PhonePins(resources.pool, cipher, VoicemailTables(resources.switch_pool))
     waiters = Waiters()
     batches = DirectoryBatches(
         pool=resources.pool,
-        domain=resources.domain,
         cipher=cipher,
-        directory=directory,
+        folders=folders,
         phone=phone,
         switch=resources.switch,
         waiters=waiters,
     )
-    publisher = DirectoryPublisher(pool=resources.pool, domain=resources.domain, cipher=cipher, batches=batches)
+    publisher = DirectoryPublisher(pool=resources.pool, only=folders.only, cipher=cipher, batches=batches)
     upkeep = DirectoryUpkeep(publisher)
-    watch = DirectoryWatch(pool=resources.pool, owner=owner, directory=directory, publisher=publisher)
+    watch = DirectoryWatch(pool=resources.pool, folders=folders, publisher=publisher)
     mailboxes = Mailboxes(
         pool=resources.pool,
-        domain=resources.domain,
+        folders=folders,
         cipher=cipher,
         phone=phone,
         publisher=publisher,
@@ -51,7 +48,6 @@ async def open_mailboxes(resources: Resources) -> Part:
     resources.switch.on_connect(batches.wake)
 
     async def writable() -> str:
-        await directory.ready()
         await watch.check()
         return "writable"
 
@@ -66,7 +62,7 @@ async def open_mailboxes(resources: Resources) -> Part:
     )
 
 
-async def _owner(resources: Resources) -> Owner:
+async def _installation(resources: Resources) -> str:
     """Whose the mailbox files of this process are."""
     found: list[str] = []
 
@@ -75,4 +71,4 @@ async def _owner(resources: Resources) -> Owner:
             found.append(await made_id(connection))
 
     await when_database_answers(ask)
-    return Owner(found[0], resources.domain)
+    return found[0]

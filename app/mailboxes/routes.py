@@ -9,8 +9,8 @@ from pydantic.config import JsonDict
 from app import fields as shared
 from app.access.grant import Grant
 from app.access.scopes import Scope
-from app.addressing import Extension
-from app.errors import Invalid, NotFound
+from app.addressing import Domain, Extension, MailboxKey
+from app.errors import Invalid
 from app.http.conditions import conditional, etag, if_match
 from app.http.paging import Page, Paging
 from app.http.routing import Request, Response, delete, get, patch, post, put
@@ -46,6 +46,13 @@ def _extension(text: str) -> str:
         raise ValueError(error.errors[0].message) from None
 
 
+def _named_domain(text: str | None) -> str | None:
+    try:
+        return None if text is None else Domain.parse(text)
+    except Invalid as error:
+        raise ValueError(error.errors[0].message) from None
+
+
 def _zone(name: str | None) -> str | None:
     return None if name is None else shared.time_zone(name)
 
@@ -59,6 +66,7 @@ def _limits(*, example: str, **keywords: str | int) -> JsonDict:
     return {**keywords, "examples": [example]}
 
 
+_DOMAIN = _limits(maxLength=253, example="example.com")
 _NAME = (
     r"^(?!(?:message|_all_)$)(?![0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$)"
     r"(?=.*[0-9A-Za-z*#])[0-9A-Za-z*#._-]{1,64}$"
@@ -113,7 +121,35 @@ Zone = Annotated[
 ]
 OwnId = Annotated[UUID, Field(default=None, description="the mailbox's own")]
 OwnExtension = Annotated[str, Field(default=None, description="the mailbox's own")]
+OwnDomain = Annotated[str, Field(default=None, description="the mailbox's own")]
+Asked = Annotated[
+    str | None,
+    AfterValidator(_named_domain),
+    Field(
+        description="another domain of the token than its default one",
+        json_schema_extra={**_DOMAIN, "pattern": "^[0-9A-Za-z]([0-9A-Za-z._-]{0,251}[0-9A-Za-z])?$"},
+    ),
+]
 Ignored = Annotated[Any, Field(default=None, description="ignored")]
+
+
+class DomainQuery(BaseModel):
+    """In which domain a mailbox is."""
+
+    domain: Annotated[
+        str | None, Field(description="another domain of the token than its default one", json_schema_extra=_DOMAIN)
+    ] = None
+
+
+class ListQuery(Paging):
+    """Which part of the list of which domain."""
+
+    domain: Annotated[
+        str | None,
+        Field(
+            description="as elsewhere, or *: all domains of the token, listed by domain and extension", json_schema_extra=_DOMAIN
+        ),
+    ] = None
 
 
 class DirectoryOut(BaseModel):
@@ -137,6 +173,7 @@ class MailboxOut(BaseModel):
     description: str
     time_zone: str | None
     directory: DirectoryOut
+    domain: str
 
 
 class MailboxIn(BaseModel):
@@ -153,13 +190,14 @@ class MailboxIn(BaseModel):
     description: Description = ""
     time_zone: Zone = None
     id: Annotated[UUID, Field(default=None, description="the id that clients know already; a new one if left out")]
+    domain: Asked = None
     directory: Ignored
 
 
 class MailboxChangeIn(BaseModel):
     """What a mailbox is to be; an optional field that is left out stays as it is.
 
-    What was read with GET may be sent back: ``id`` and ``extension`` must then be the mailbox's own, ``directory`` is ignored.
+    What was read with GET may be sent back: ``id``, ``extension`` and ``domain`` must then be its own.
     """
 
     IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
@@ -173,6 +211,7 @@ class MailboxChangeIn(BaseModel):
     time_zone: Zone = None
     id: OwnId
     extension: OwnExtension
+    domain: OwnDomain
     directory: Ignored
 
 
@@ -191,6 +230,7 @@ class MailboxPatchIn(BaseModel):
     time_zone: Zone = None
     id: OwnId
     extension: OwnExtension
+    domain: OwnDomain
     directory: Ignored
 
 
@@ -227,6 +267,7 @@ class MailboxJson(TypedDict):
     description: str
     time_zone: str | None
     directory: DirectoryJson
+    domain: str
 
 
 class MailboxRoutes:
@@ -238,79 +279,67 @@ class MailboxRoutes:
     # The answers are built as plain dicts: a thousand models take longer to validate and dump than their rows to read.
 
     @get("/v1/voicemail", scope=Scope.MAILBOX_READ, summary="List mailboxes by extension")
-    async def list(self, request: Request, query: Paging) -> Page[MailboxOut]:
+    async def list(self, request: Request, query: ListQuery) -> Page[MailboxOut]:
         """A page of mailboxes."""
-        found: list[Mailbox] = []
-        total = 0
-        if request.grant.allows(self._mailboxes.domain):
-            found, total = await self._mailboxes.page(limit=query.limit, offset=query.offset)
+        found, total = await self._mailboxes.page(request.grant, asked=query.domain, limit=query.limit, offset=query.offset)
         data = [self._shown(mailbox, request.grant) for mailbox in found]
         return cast("Page[MailboxOut]", {"data": data, "limit": query.limit, "offset": query.offset, "total": total})
 
     @post("/v1/voicemail", scope=Scope.MAILBOX_WRITE, summary="Create a mailbox", status=201)
     async def create(self, request: Request, body: MailboxIn) -> Response[Created]:
         """The mailbox, after at most two seconds of waiting for the switch."""
-        self._admit(request.grant)
-        mailbox = await self._mailboxes.create(
-            NewMailbox(
-                extension=Extension(body.extension),
-                pin=body.password,
-                enabled=body.enabled,
-                mail_to=split_addresses(body.mail_to),
-                local_after_email=body.local_after_email,
-                description=body.description,
-                time_zone=body.time_zone,
-                id=body.id,
-            )
+        new = NewMailbox(
+            extension=Extension(body.extension),
+            pin=body.password,
+            enabled=body.enabled,
+            mail_to=split_addresses(body.mail_to),
+            local_after_email=body.local_after_email,
+            description=body.description,
+            time_zone=body.time_zone,
+            id=body.id,
         )
+        mailbox = await self._mailboxes.create(request.grant, new, asked=body.domain)
         answer = {"data": self._shown(mailbox, request.grant), "message": "successfully"}
-        headers = {"Location": f"/v1/voicemail/{mailbox.id}", **etag(mailbox.version)}
+        domain = mailbox.address.domain
+        where = "" if domain == request.grant.default_domain else f"?domain={domain}"
+        headers = {"Location": f"/v1/voicemail/{mailbox.id}{where}", **etag(mailbox.version)}
         return Response(cast(Created, answer), headers=headers)
 
     @get("/v1/voicemail/{key}", scope=Scope.MAILBOX_READ, summary="Get a mailbox by its id or extension")
-    async def show(self, request: Request) -> Response[MailboxOut]:
+    async def show(self, request: Request, query: DomainQuery) -> Response[MailboxOut]:
         """The mailbox itself; its ``ETag`` changes with what can be set, not with ``directory``."""
-        self._admit(request.grant)
-        mailbox = await self._mailboxes.get(request.path["key"])
+        mailbox = await self._mailboxes.get(request.grant, _key(request), asked=query.domain)
         return Response(cast(MailboxOut, self._shown(mailbox, request.grant)), headers=etag(mailbox.version))
 
     @put("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change a mailbox")
     @conditional
-    async def replace(self, request: Request, body: MailboxChangeIn) -> Done:
+    async def replace(self, request: Request, query: DomainQuery, body: MailboxChangeIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
-        self._admit(request.grant)
-        return _done(await self._mailboxes.replace(request.path["key"], _change(body, if_match(request.raw))))
+        change = _change(body, if_match(request.raw))
+        return _done(await self._mailboxes.replace(request.grant, _key(request), change, asked=query.domain))
 
     @patch("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change some fields of a mailbox")
     @conditional
-    async def update(self, request: Request, body: MailboxPatchIn) -> Done:
+    async def update(self, request: Request, query: DomainQuery, body: MailboxPatchIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
-        self._admit(request.grant)
-        return _done(await self._mailboxes.replace(request.path["key"], _change(body, if_match(request.raw))))
+        change = _change(body, if_match(request.raw))
+        return _done(await self._mailboxes.replace(request.grant, _key(request), change, asked=query.domain))
 
     @delete("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Delete a mailbox; its messages stay")
     @conditional
-    async def remove(self, request: Request) -> Done:
+    async def remove(self, request: Request, query: DomainQuery) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
-        self._admit(request.grant)
-        return _done(await self._mailboxes.delete(request.path["key"], if_match(request.raw)))
+        only_if = if_match(request.raw)
+        return _done(await self._mailboxes.delete(request.grant, _key(request), only_if, asked=query.domain))
 
     async def admit(self, request: Request) -> None:
-        """Raise ``NotFound`` if the mailbox of the path, or the domain of a new one, does not exist for the caller."""
+        """Raise ``NotFound`` if the mailbox of the path does not exist for the caller, before a scope that it lacks is named."""
         if "key" in request.path:
-            self._admit(request.grant)
-            await self._mailboxes.get(request.path["key"])
-        elif request.raw.method == "POST":
-            self._admit(request.grant)
-
-    def _admit(self, grant: Grant) -> None:
-        """Raise ``NotFound`` where the token is for other domains: nothing of this one exists for it."""
-        if not grant.allows(self._mailboxes.domain):
-            raise NotFound("there is no mailbox with this id or extension")
+            await self._mailboxes.admitted(request.grant, _key(request), asked=request.raw.query.get("domain"))
 
     def _shown(self, mailbox: Mailbox, grant: Grant) -> MailboxJson:
         try:
-            pin = self._mailboxes.pin(mailbox) if grant.has(Scope.PIN_READ) else ""
+            pin = self._mailboxes.pin(grant, mailbox)
         except PinUnreadable:
             pin = ""  # the others of a page are shown all the same
         return {
@@ -323,7 +352,12 @@ class MailboxRoutes:
             "description": mailbox.description,
             "time_zone": mailbox.time_zone,
             "directory": {"state": mailbox.directory.state.value, "detail": mailbox.directory.detail},
+            "domain": mailbox.address.domain,
         }
+
+
+def _key(request: Request) -> MailboxKey:
+    return MailboxKey.parse(request.path["key"])
 
 
 def _done(state: DirectoryState) -> Done:

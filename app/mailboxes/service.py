@@ -1,11 +1,13 @@
 """What can be done with mailboxes: read, create, change and delete them, each change on its way to the switch when it returns."""
 
 from dataclasses import replace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 
-from app.addressing import Domain, Extension, MailboxAddress
+from app.access.grant import Grant
+from app.access.scopes import Scope
+from app.addressing import Domain, MailboxAddress, MailboxKey
 from app.database.pool import Connection, Pool
 from app.errors import Conflict, Invalid, NotFound, SettingsError
 from app.mailboxes import store
@@ -19,21 +21,28 @@ from app.mailboxes.directory.waiters import Waiters
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox, check_version
 from app.mailboxes.pins.cipher import KEY_SETTING, PinCipher
 from app.mailboxes.pins.phone import PhonePins, PinsSeen
+from app.switch.directory.domains import DomainFolders
 
 log = structlog.get_logger(__name__)
 
 _PATIENCE = 2.0  # seconds that an answer waits for the switch
 _KEY_FACT = "secret_key_fingerprint"
+_ABSENT = "there is no mailbox with this id or extension"
+_NO_DOMAIN = "there is no such domain"
 
 
 class Mailboxes:
-    """The mailboxes of one domain. Raises ``DatabaseUnavailable``."""
+    """The mailboxes of all domains; a caller sees those of its grant. Raises ``DatabaseUnavailable``.
+
+    ``asked`` is the domain that a call names, None: the grant's default one. What the grant does not show is ``NotFound`` before
+    anything is looked up, as what is not there; only for what is there a scope that is missing is ``Forbidden``.
+    """
 
     def __init__(
         self,
         *,
         pool: Pool,
-        domain: Domain,
+        folders: DomainFolders,
         cipher: PinCipher,
         phone: PhonePins,
         publisher: DirectoryPublisher,
@@ -41,111 +50,110 @@ class Mailboxes:
         waiters: Waiters,
     ) -> None:
         self._pool = pool
-        self._domain = domain
+        self._folders = folders
         self._cipher = cipher
         self._phone = phone
         self._publisher = publisher
         self._batches = batches
         self._waiters = waiters
 
-    @property
-    def domain(self) -> Domain:
-        """The domain all of them are in."""
-        return self._domain
-
-    def pin(self, mailbox: Mailbox) -> str:
-        """The PIN in clear. Raises ``PinUnreadable``."""
-        return self._cipher.open(mailbox.id, mailbox.sealed_pin)
+    def pin(self, grant: Grant, mailbox: Mailbox) -> str:
+        """The PIN in clear, ``""`` for a caller that may not read PINs. Raises ``PinUnreadable``."""
+        return self._cipher.open(mailbox.id, mailbox.sealed_pin) if grant.has(Scope.PIN_READ) else ""
 
     async def check_key(self) -> None:
         """At the start: raise ``SettingsError`` where the mailboxes' PINs were encrypted with another key."""
         await check_key(self._pool, self._cipher)
 
-    async def page(self, *, limit: int, offset: int) -> tuple[list[Mailbox], int]:
-        """Mailboxes by extension, and how many there are."""
-        async with self._pool.acquire() as connection:
-            mailboxes, total = await store.page(connection, self._domain, limit=limit, offset=offset)
-        return [self._told(mailbox) for mailbox in mailboxes], total
-
     async def backlog(self) -> Backlog:
         """How many mailboxes the switch does not have as they should be."""
         async with self._pool.acquire() as connection:
-            return await batch_store.backlog(connection, self._domain)
+            return await batch_store.backlog(connection, self._folders.only)
 
-    async def get(self, key: str) -> Mailbox:
-        """The mailbox with this id, or else this extension. Raises ``NotFound``, which tells of a removal under way."""
+    async def page(self, grant: Grant, *, asked: str | None, limit: int, offset: int) -> tuple[list[Mailbox], int]:
+        """Mailboxes by domain and extension, and how many there are. ``asked`` may be ``*``: all domains of the grant."""
+        grant.require(Scope.MAILBOX_READ)
+        domains = grant.domains_for(asked, absent=_NO_DOMAIN)
         async with self._pool.acquire() as connection:
-            mailbox_id = _uuid(key)
-            mailbox = await store.get(connection, mailbox_id) if mailbox_id else None
-            if mailbox is None or mailbox.address.domain != self._domain:
-                mailbox = await store.find(connection, self._domain, key) if _is_extension(key) else None
-            if mailbox is None and (mailbox_id or _is_extension(key)):
-                removal = await entries.removal(connection, self._domain, key, mailbox_id)
-                if removal is not None:
-                    raise NotFound(f"this mailbox is deleted, and {self._removal(removal)}")
-        return self._told(_found(mailbox))
+            mailboxes, total = await store.page(connection, domains, grant.mailbox, limit=limit, offset=offset)
+            if not total and domains and asked and not any([await store.has_domain(connection, one) for one in domains]):
+                raise NotFound(_NO_DOMAIN)
+        return [self._told(mailbox) for mailbox in mailboxes], total
 
-    async def create(self, new: NewMailbox) -> Mailbox:
-        """A new mailbox. Raises ``Conflict`` if its extension has one, or its id is another's."""
-        address = MailboxAddress(new.extension, self._domain)
-        mailbox_id = new.id or uuid4()
-        mailbox = Mailbox(
-            id=mailbox_id,
-            address=address,
-            sealed_pin=self._cipher.seal(mailbox_id, new.pin),
-            mail_to=new.mail_to,
-            local_after_email=new.local_after_email,
-            enabled=new.enabled,
-            description=new.description,
-            time_zone=new.time_zone,
-            directory=DirectoryState(DirectoryStatus.PENDING),
-        )
+    async def get(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
+        """The mailbox of this key. Raises ``NotFound``, which tells of a removal under way."""
+        mailbox = await self.admitted(grant, key, asked=asked)
+        grant.require(Scope.MAILBOX_READ)
+        return self._told(mailbox)
+
+    async def admitted(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
+        """As ``get``, for a caller with whatever scopes: whether the mailbox exists for it. Raises ``NotFound``."""
+        domain = grant.domain(asked, absent=_ABSENT)
+        async with self._pool.acquire() as connection:
+            mailbox = await store.find_key(connection, domain, key)
+            removal = await entries.removal(connection, domain, key) if mailbox is None else None
+        if removal is not None and grant.sees(MailboxAddress(removal.extension, domain)):
+            raise NotFound(f"this mailbox is deleted, and {self._removal(domain, removal)}")
+        return _seen(grant, mailbox)
+
+    async def create(self, grant: Grant, new: NewMailbox, *, asked: str | None = None) -> Mailbox:
+        """A new mailbox. Raises ``Conflict`` if its extension or its id is taken, and ``NotFound`` for the domain."""
+        address = MailboxAddress(new.extension, grant.domain(asked, absent=_NO_DOMAIN))
+        if not grant.sees(address):
+            raise NotFound(_NO_DOMAIN)
+        grant.require(Scope.MAILBOX_WRITE)
+        mailbox = new.at(address, new.id or uuid4(), self._cipher.seal)
         sight = await self._phone.look(address)
         async with self._pool.acquire() as connection, connection.transaction():
+            if not await store.has_domain(connection, address.domain):
+                raise NotFound(_NO_DOMAIN)
+            if not self._folders.serves(address.domain):
+                raise Invalid.field("domain", self._folders.refusal(address.domain))
             if not await store.insert(connection, mailbox):
                 raise await self._taken(connection, mailbox)
             revision = await self._announce(connection, address, sight)
-        log.info("mailbox_created", extension=address.extension, mailbox=str(mailbox_id))
+        log.info("mailbox_created", extension=address.extension, domain=address.domain, mailbox=str(mailbox.id))
         return replace(mailbox, directory=await self._wait(address, revision))
 
-    async def replace(self, key: str, change: MailboxChange) -> DirectoryState:
+    async def replace(self, grant: Grant, key: MailboxKey, change: MailboxChange, *, asked: str | None = None) -> DirectoryState:
         """Change a mailbox. Raises ``NotFound``, and ``Invalid`` where the change is meant for another one."""
-        address = (await self.get(key)).address
+        address = (await self.admitted(grant, key, asked=asked)).address
+        grant.require(Scope.MAILBOX_WRITE)
         sight = await self._phone.look(address)
         async with self._pool.acquire() as connection, connection.transaction():
-            mailbox = change.applied_to(await self._locked(connection, key), self._cipher.seal)
+            found = await store.find_key(connection, address.domain, key, lock=True)
+            mailbox = change.applied_to(_seen(grant, found), self._cipher.seal)
             await store.update(connection, mailbox)
             revision = await self._announce(connection, mailbox.address, sight)
-        log.info("mailbox_changed", extension=mailbox.address.extension, mailbox=str(mailbox.id))
+        log.info("mailbox_changed", extension=address.extension, domain=address.domain, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
 
-    async def delete(self, key: str, only_if: frozenset[str] | None = None) -> DirectoryState:
+    async def delete(
+        self, grant: Grant, key: MailboxKey, only_if: frozenset[str] | None = None, *, asked: str | None = None
+    ) -> DirectoryState:
         """Forget a mailbox and take it from the switch; its messages stay. Raises ``NotFound``."""
+        domain = grant.domain(asked, absent=_ABSENT)
         async with self._pool.acquire() as connection, connection.transaction():
-            mailbox = await self._locked(connection, key)
+            mailbox = _seen(grant, await store.find_key(connection, domain, key, lock=True))
+            grant.require(Scope.MAILBOX_WRITE)
             check_version(mailbox, only_if)
             await store.delete(connection, mailbox.id)
             revision = await self._announce(connection, mailbox.address, None)
             await entries.note_removed(connection, mailbox.address, mailbox.id)
-        log.info("mailbox_deleted", extension=mailbox.address.extension, mailbox=str(mailbox.id))
+        log.info("mailbox_deleted", extension=mailbox.address.extension, domain=domain, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
 
-    async def _taken(self, connection: Connection, mailbox: Mailbox) -> Conflict:
-        if await store.find(connection, self._domain, mailbox.address.extension):
-            return Conflict(f"extension {mailbox.address.extension} has a mailbox already")
+    @staticmethod
+    async def _taken(connection: Connection, mailbox: Mailbox) -> Conflict:
+        address = mailbox.address
+        if await store.find_key(connection, address.domain, MailboxKey(None, address.extension)):
+            return Conflict(f"extension {address.extension} has a mailbox already")
         return Conflict("the id is another mailbox's")
-
-    async def _locked(self, connection: Connection, key: str) -> Mailbox:
-        mailbox_id = _uuid(key)
-        mailbox = await store.lock_id(connection, mailbox_id) if mailbox_id else None
-        if mailbox is None or mailbox.address.domain != self._domain:
-            mailbox = await store.lock(connection, self._domain, key) if _is_extension(key) else None
-        return _found(mailbox)
 
     async def _announce(self, connection: Connection, address: MailboxAddress, sight: PinsSeen | None) -> int:
         if sight is not None:
             return await entries.raise_seen(connection, address, sight.before, sight.now)
-        return (await self._publisher.announce(connection, [address.extension]))[address.extension]
+        return (await self._publisher.announce(connection, address.domain, [address.extension]))[address.extension]
 
     async def _wait(self, address: MailboxAddress, revision: int) -> DirectoryState:
         """Where the change stands on the switch, after waiting a little if the switch is there; the work goes on without us."""
@@ -160,21 +168,21 @@ class Mailboxes:
             return entry is None or entry.revision != revision or entry.attempts > 0 or not self._batches.possible
 
         self._batches.wake()
-        if self._batches.possible:
-            await self._waiters.wait(address.extension, settled, limit=_PATIENCE)
-        return self._reasoned(state)
+        if self._batches.possible and self._folders.serves(address.domain):
+            await self._waiters.wait(address, settled, limit=_PATIENCE)
+        return self._reasoned(address.domain, state)
 
-    def _reasoned(self, state: DirectoryState) -> DirectoryState:
+    def _reasoned(self, domain: Domain, state: DirectoryState) -> DirectoryState:
         """``state``, and why it is pending if no attempt has said so yet."""
         if state.state is DirectoryStatus.PENDING and not state.detail:
-            return DirectoryState(state.state, self._batches.reason())
+            return DirectoryState(state.state, self._batches.reason(domain))
         return state
 
     def _told(self, mailbox: Mailbox) -> Mailbox:
-        return replace(mailbox, directory=self._reasoned(mailbox.directory))
+        return replace(mailbox, directory=self._reasoned(mailbox.address.domain, mailbox.directory))
 
-    def _removal(self, entry: Entry) -> str:
-        state = self._reasoned(entry.directory)
+    def _removal(self, domain: Domain, entry: Entry) -> str:
+        state = self._reasoned(domain, entry.directory)
         return f"its removal from the switch is {state.state.value}: {state.detail}"
 
 
@@ -186,22 +194,7 @@ async def check_key(pool: Pool, cipher: PinCipher) -> None:
         raise SettingsError.field(KEY_SETTING, "is not the key that the PINs in this database were encrypted with")
 
 
-def _found(mailbox: Mailbox | None) -> Mailbox:
-    if mailbox is None:
-        raise NotFound("there is no mailbox with this id or extension")
+def _seen(grant: Grant, mailbox: Mailbox | None) -> Mailbox:
+    if mailbox is None or not grant.sees(mailbox.address):
+        raise NotFound(_ABSENT)
     return mailbox
-
-
-def _uuid(key: str) -> UUID | None:
-    try:
-        return UUID(key)
-    except ValueError:
-        return None
-
-
-def _is_extension(key: str) -> bool:
-    try:
-        Extension.parse(key)
-    except Invalid:
-        return False
-    return True

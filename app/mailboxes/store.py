@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from app.addressing import Domain, Extension, MailboxAddress
+from app.addressing import Domain, Extension, MailboxAddress, MailboxKey
 from app.database.pool import Connection
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses, split_addresses
 
@@ -14,15 +14,23 @@ _FROM = "voicemail.mailbox m LEFT JOIN voicemail.directory_entry e ON e.domain =
 
 # Both by unique indexes.
 FIND = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = $2"  # noqa: S608 - constants of this module
-GET = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.id = $1"  # noqa: S608
+GET = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.id = $2"  # noqa: S608
 LOCK_FOUND = f"{FIND} FOR UPDATE OF m"
 LOCK_GOT = f"{GET} FOR UPDATE OF m"
+# Until the transaction ends nobody deletes the domain.
+HAS_DOMAIN = "SELECT FROM voicemail.domain WHERE name = $1 FOR KEY SHARE"
 # By the unique index on (domain, extension), in its order; total and rows are of one moment.
 PAGE = f"""
 SELECT (SELECT count(*) FROM voicemail.mailbox WHERE domain = $1) AS total, {_COLUMNS}
 FROM {_FROM} WHERE m.domain = $1 ORDER BY m.extension LIMIT $2 OFFSET $3
 """  # noqa: S608
 COUNT = "SELECT count(*) FROM voicemail.mailbox WHERE domain = $1"
+# $1: the domains, NULL: every one.
+PAGE_OF_MANY = f"""
+SELECT (SELECT count(*) FROM voicemail.mailbox WHERE $1::text[] IS NULL OR domain = ANY ($1)) AS total, {_COLUMNS}
+FROM {_FROM} WHERE $1::text[] IS NULL OR m.domain = ANY ($1) ORDER BY m.domain, m.extension LIMIT $2 OFFSET $3
+"""  # noqa: S608
+COUNT_OF_MANY = "SELECT count(*) FROM voicemail.mailbox WHERE $1::text[] IS NULL OR domain = ANY ($1)"
 FIND_MANY = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = ANY($2::text[])"  # noqa: S608
 INSERT = """
 INSERT INTO voicemail.mailbox
@@ -48,9 +56,13 @@ async def find(connection: Connection, domain: str, extension: str) -> Mailbox |
     return row and _mailbox(row)
 
 
-async def get(connection: Connection, mailbox_id: UUID) -> Mailbox | None:
-    """The mailbox with this id."""
-    row = await connection.fetchrow(GET, mailbox_id)
+async def find_key(connection: Connection, domain: Domain, key: MailboxKey, *, lock: bool = False) -> Mailbox | None:
+    """The mailbox of a domain with this id, or else this extension. ``lock``: nobody else changes it meanwhile."""
+    row = None
+    if key.id is not None:
+        row = await connection.fetchrow(LOCK_GOT if lock else GET, domain, key.id)
+    if row is None and key.extension is not None:
+        row = await connection.fetchrow(LOCK_FOUND if lock else FIND, domain, key.extension)
     return row and _mailbox(row)
 
 
@@ -60,16 +72,31 @@ async def lock(connection: Connection, domain: str, extension: str) -> Mailbox |
     return row and _mailbox(row)
 
 
-async def lock_id(connection: Connection, mailbox_id: UUID) -> Mailbox | None:
-    """As ``get``, and nobody else changes it until the transaction ends."""
-    row = await connection.fetchrow(LOCK_GOT, mailbox_id)
-    return row and _mailbox(row)
+async def has_domain(connection: Connection, domain: Domain) -> bool:
+    """Whether there is this domain; it stays until the transaction ends."""
+    return await connection.fetchrow(HAS_DOMAIN, domain) is not None
 
 
-async def page(connection: Connection, domain: str, *, limit: int, offset: int) -> tuple[list[Mailbox], int]:
-    """The mailboxes of a domain by extension, and how many there are."""
-    rows = await connection.fetch(PAGE, domain, limit, offset)
-    total = rows[0]["total"] if rows else await connection.fetchval(COUNT, domain)
+async def page(
+    connection: Connection,
+    domains: frozenset[Domain] | None,
+    alone: MailboxAddress | None,
+    *,
+    limit: int,
+    offset: int,
+) -> tuple[list[Mailbox], int]:
+    """The mailboxes of some domains (None: of all) by domain and extension, and how many there are; ``alone``: only it."""
+    if alone is not None:
+        seen = domains is None or alone.domain in domains
+        found = await find(connection, alone.domain, alone.extension) if seen else None
+        return ([found] if found else [])[offset : offset + limit], int(found is not None)
+    wanted: Domain | list[Domain] | None
+    if domains is not None and len(domains) == 1:
+        (wanted,), statement, count = domains, PAGE, COUNT  # the plan follows the index
+    else:
+        wanted, statement, count = None if domains is None else sorted(domains), PAGE_OF_MANY, COUNT_OF_MANY
+    rows = await connection.fetch(statement, wanted, limit, offset)
+    total = rows[0]["total"] if rows else await connection.fetchval(count, wanted)
     return [_mailbox(row) for row in rows], int(total)
 
 

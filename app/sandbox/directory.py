@@ -74,6 +74,27 @@ class StaticDirectory:
         return found
 
 
+class Directories:
+    """The users of several domains, which are read together: if one domain's files are broken, all stay as they were."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        """``folders``: of each domain, by name, as ``<domain>`` elements of the switch's configuration include them."""
+        self._folders = folders
+        self._domains: dict[str, StaticDirectory] = {}
+        self._nobody = StaticDirectory(Path(), "")
+
+    def load(self) -> None:
+        """Read all of it. Raises ``DirectoryBroken``, and what was read before stays."""
+        domains = {domain: StaticDirectory(folder, domain) for domain, folder in self._folders.items()}
+        for directory in domains.values():
+            directory.load()
+        self._domains = domains
+
+    def of(self, domain: str) -> StaticDirectory:
+        """The users of a domain; none if the configuration has no such ``<domain>``."""
+        return self._domains.get(domain, self._nobody)
+
+
 def _entry(element: ElementTree.Element) -> DirectoryEntry:
     def named(kind: str) -> dict[str, str]:
         # Of several with one name the last one counts, as it does in the switch.

@@ -10,7 +10,7 @@ from uuid import uuid4
 import structlog
 
 from app.errors import DatabaseFailed
-from app.sandbox.directory import DirectoryEntry, StaticDirectory
+from app.sandbox.directory import Directories, DirectoryEntry
 from app.sandbox.events import EventSource
 from app.sandbox.tables import NewMessage, StandInTables
 
@@ -43,7 +43,7 @@ class Mailboxes:
     def __init__(
         self,
         tables: StandInTables,
-        directory: StaticDirectory,
+        directory: Directories,
         events: EventSource,
         recordings: Path,
         *,
@@ -56,11 +56,11 @@ class Mailboxes:
 
     def user(self, user_id: str, domain: str) -> DirectoryEntry | None:
         """The directory's user."""
-        return self.directory.find(user_id) if domain == self.domain else None
+        return self.directory.of(domain).find(user_id)
 
-    def keeps(self, extension: str) -> bool:
+    def keeps(self, extension: str, domain: str) -> bool:
         """Whether a message is stored at all: otherwise mod_voicemail mails it by itself, and keeps neither row nor file."""
-        user = self.directory.find(extension)
+        user = self.user(extension, domain)
         return user is not None and user.params.get("vm-keep-local-after-email", "true") != "false"
 
     def folder(self, domain: str, extension: str) -> Path:
@@ -84,21 +84,21 @@ class Mailboxes:
             log.warning("stand_in_lamp_lost", extension=message.username, error=type(error).__name__)
         return stored
 
-    def message(self, extension: str, uuid: str, path: Path, caller: Caller, *, seconds: int) -> NewMessage:
+    def message(self, extension: str, domain: str, uuid: str, path: Path, caller: Caller, *, seconds: int) -> NewMessage:
         """A message of now for a mailbox."""
-        return NewMessage(int(time.time()), extension, self.domain, uuid, caller.name, caller.number, str(path), seconds)
+        return NewMessage(int(time.time()), extension, domain, uuid, caller.name, caller.number, str(path), seconds)
 
-    async def inject(self, extension: str, source: Path, caller: Caller) -> None:
+    async def inject(self, extension: str, domain: str, source: Path, caller: Caller) -> None:
         """Put a copy of an audio file into a mailbox; one that is not there is passed over."""
-        if not self.keeps(extension):
+        if not self.keeps(extension, domain):
             return
         uuid = str(uuid4())
-        path = self.folder(self.domain, extension) / f"msg_{uuid}_broadcast_{source.name}"
+        path = self.folder(domain, extension) / f"msg_{uuid}_broadcast_{source.name}"
         try:
             data = await asyncio.to_thread(_copy, source, path)
         except OSError:
             return
-        await self.store(self.message(extension, uuid, path, caller, seconds=audio_seconds(data)))
+        await self.store(self.message(extension, domain, uuid, path, caller, seconds=audio_seconds(data)))
 
     async def delete(self, extension: str, domain: str, uuid: str | None) -> None:
         """Delete a uuid wherever it is, or all of a mailbox, with the files."""

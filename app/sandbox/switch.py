@@ -5,15 +5,16 @@ It takes no calls: ``leave_message`` does what a call does, and the attributes b
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 from xml.sax.saxutils import quoteattr
 
 from app.errors import DatabaseFailed
 from app.sandbox import vm_commands as voicemail
-from app.sandbox.directory import DirectoryBroken, DirectoryEntry, StaticDirectory, user_xml
+from app.sandbox.directory import Directories, DirectoryBroken, DirectoryEntry, user_xml
 from app.sandbox.esl_server import Session
 from app.sandbox.events import EventSource
 from app.sandbox.message_actions import Caller, LeftMessage, Mailboxes, audio_seconds
@@ -33,13 +34,17 @@ Command = Callable[[str], Awaitable[str]]
 
 
 class StandInSwitch:
-    """One switch with one domain and one voicemail profile."""
+    """One switch with one voicemail profile, and one domain or several."""
 
     def __init__(
         self, database_url: str, recordings: Path, directory: Path, domain: str, *,
         password: str = PASSWORD, profile: str = "default", port: int = 0, db_password_override: bool = False,
+        further: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        """``database_url``: where voicemail_msgs is; ``recordings`` and ``directory``: folders that are there."""
+        """``database_url``: where voicemail_msgs is; ``recordings`` and ``directory``: folders that are there.
+
+        ``further``: the folders of further domains, which need not be there.
+        """
         self.recordings, self.directory, self.domain, self.password, self.port = recordings, directory, domain, password, port
         # What every reloadxml is answered where not empty, how many seconds it takes, and how many there were.
         self._answering = asyncio.Event()
@@ -49,7 +54,7 @@ class StandInSwitch:
         self.reloads = 0
         self._database_url, self._profile, self._override = database_url, profile, db_password_override
         self._events = EventSource()
-        self._users = StaticDirectory(directory, domain)
+        self._users = Directories({domain: directory, **further})
         self._tables = StandInTables(database_url)
         self._mailboxes = Mailboxes(self._tables, self._users, self._events, recordings, domain=domain, profile=profile)
         self._files = FileStore(self._mailboxes, self._events, recordings / ".storage", db_password_override=db_password_override)
@@ -104,26 +109,28 @@ class StandInSwitch:
 
     async def leave_message(
         self, extension: str, recording: Path | None = None, *, caller_name: str = "Alice", caller_number: str = "0891234567",
-        talking: float = 0.2,
+        talking: float = 0.2, domain: str | None = None,
     ) -> LeftMessage:  # fmt: skip
         """Do what a call does: the recording grows for ``talking`` seconds, then come the event, the row and the lamp.
 
         Raises ``LookupError`` where the directory has no such mailbox, or has it disabled: then a caller is turned away.
         """
-        user = self._users.find(extension)
+        domain = domain or self.domain
+        user = self._mailboxes.user(extension, domain)
         if user is None or user.params.get("vm-enabled", "true") == "false":
             raise LookupError(f"the switch takes no messages for {extension}")
-        folder = self._mailboxes.folder(self.domain, extension)
+        folder = self._mailboxes.folder(domain, extension)
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)  # as FreeSWITCH: nobody else may remove a file there
         path = folder / f"msg_{uuid4()}.wav"
         data = (recording or _SAMPLES[0]).read_bytes()
         await _record(path, data, talking)
         uuid = str(uuid4())  # the call's: it is not the one in the file's name
-        if not self._mailboxes.keeps(extension):
+        if not self._mailboxes.keeps(extension, domain):
             path.unlink()
             return LeftMessage(extension, uuid, path, stored=False)
         caller = Caller(caller_name, caller_number)
-        stored = await self._mailboxes.store(self._mailboxes.message(extension, uuid, path, caller, seconds=audio_seconds(data)))
+        message = self._mailboxes.message(extension, domain, uuid, path, caller, seconds=audio_seconds(data))
+        stored = await self._mailboxes.store(message)
         return LeftMessage(extension, uuid, path, stored)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

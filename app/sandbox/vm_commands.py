@@ -94,14 +94,15 @@ async def inject(mailboxes: Mailboxes, arguments: str) -> str:
     number, name = (words[2:] + ["anonymous", "anonymous"][len(words) - 2 :])[:2]
     kind, equals, domain = words[0].partition("=")
     if equals and kind == "domain":
-        targets = [user.id for user in mailboxes.directory.users()] if domain == mailboxes.domain else []
+        targets = [user.id for user in mailboxes.directory.of(domain).users()]
     else:
         extension, _, place = words[0].partition("@")
-        targets = [extension] if mailboxes.user(extension, place.partition("@")[0] or mailboxes.domain) else []
+        domain = place.partition("@")[0] or mailboxes.domain
+        targets = [extension] if mailboxes.user(extension, domain) else []
     if not targets:
         return _INJECT
     for extension in targets:
-        await mailboxes.inject(extension, Path(words[1]), Caller(name, number))
+        await mailboxes.inject(extension, domain, Path(words[1]), Caller(name, number))
     return "+OK\n"
 
 

@@ -122,7 +122,7 @@ class FileStore:
         if self._mailboxes.user(target, domain):
             for row in await self._rows(asked, uuid):
                 caller = Caller(row["cid_name"], row["cid_number"])
-                await self._mailboxes.inject(target, Path(row["file_path"]), caller)
+                await self._mailboxes.inject(target, domain, Path(row["file_path"]), caller)
         return DONE
 
     async def _pref_password_set(self, asked: Asked) -> str:

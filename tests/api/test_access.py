@@ -96,7 +96,7 @@ async def test_a_token_of_another_domain_sees_nothing(api: Site, extension: str)
         async with api.client.get(path, headers=bearer(other)) as answer:
             assert (await answer.json())["total"] == 0
     async with api.client.post(
-        "/v1/voicemail", headers=bearer(other), json={"extension": "55", "password": "1", "enabled": True}
+        "/v1/voicemail", headers=bearer(other), json={"extension": "55", "password": "1", "enabled": True, "domain": DOMAIN}
     ) as answer:
         assert answer.status == 404
     async with api.client.delete(f"/v1/voicemail/{extension}", headers=bearer(other)) as answer:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -13,7 +14,7 @@ from app.errors import Invalid, VoicemailError
 from app.mailboxes import fields, store
 from app.mailboxes.directory import ownership
 from app.mailboxes.directory import store as entries
-from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, NewMailbox, split_addresses
+from app.mailboxes.model import Mailbox, NewMailbox, split_addresses
 from app.mailboxes.pins.cipher import PinCipher
 from app.switch.directory.files import FilesDirectory, file_name, whose
 from app.switch.directory.marks import Owner
@@ -64,6 +65,11 @@ class Adoption:
         self._directory = directory
         self._style: Format = style
 
+    @property
+    def folder(self) -> Path:
+        """The folder whose files these are."""
+        return self._directory.folder
+
     async def plan(self) -> list[Candidate]:
         """Every file that is not known here, by extension. Raises ``DirectoryRefused`` where the folder cannot be read."""
         folder = await ownership.compare(self._pool, self._owner, await self._directory.look())
@@ -100,21 +106,11 @@ class Adoption:
         return Candidate(extension, stamp, new, exists)
 
     def _sealed(self, candidates: Sequence[Candidate]) -> list[Mailbox]:
-        return [self._mailbox(candidate.mailbox) for candidate in candidates if candidate.mailbox is not None]
-
-    def _mailbox(self, new: NewMailbox) -> Mailbox:
-        mailbox_id = uuid4()
-        return Mailbox(
-            id=mailbox_id,
-            address=MailboxAddress(new.extension, self._domain),
-            sealed_pin=self._cipher.seal(mailbox_id, new.pin),
-            mail_to=new.mail_to,
-            local_after_email=new.local_after_email,
-            enabled=new.enabled,
-            description=new.description,
-            time_zone=new.time_zone,
-            directory=DirectoryState(DirectoryStatus.PENDING),
-        )
+        return [
+            new.at(MailboxAddress(new.extension, self._domain), uuid4(), self._cipher.seal)
+            for new in (candidate.mailbox for candidate in candidates)
+            if new is not None
+        ]
 
     async def _note_pins(self, connection: Connection, mailboxes: Sequence[Mailbox]) -> None:
         """A PIN in voicemail_prefs that differs from the file's was set by phone, and stays the mailbox's."""

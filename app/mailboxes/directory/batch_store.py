@@ -1,11 +1,14 @@
 """SQL over many rows of ``voicemail.directory_entry`` at once: what is due, what came of it, and how much waits.
 
-Statements that change several rows lock them first, in the order of their extensions, so that no two of them wait for each other.
+Statements that change several rows lock them first, in the order of their domains and extensions, so that no two of them wait for
+each other.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.access.scopes import EVERY
+from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection
 from app.mailboxes import store
 from app.mailboxes.directory import store as entries
@@ -17,16 +20,16 @@ CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('voicemail directory batch
 RELEASE = "SELECT pg_advisory_unlock(hashtextextended('voicemail directory batch ' || $1, 0))"
 # By the index on next_try_at of what is not applied.
 DUE = """
-SELECT extension FROM voicemail.directory_entry
-WHERE domain = $1 AND state <> 'applied' AND next_try_at <= now() ORDER BY next_try_at LIMIT $2
+SELECT domain, extension FROM voicemail.directory_entry
+WHERE ($1::text IS NULL OR domain = $1) AND state <> 'applied' AND next_try_at <= now() ORDER BY next_try_at LIMIT $2
 """
 PULL_FORWARD = """
 WITH waiting AS (
-    SELECT extension FROM voicemail.directory_entry
-    WHERE domain = $1 AND state <> 'applied' ORDER BY extension FOR UPDATE
+    SELECT domain, extension FROM voicemail.directory_entry
+    WHERE ($1::text IS NULL OR domain = $1) AND state <> 'applied' ORDER BY domain, extension FOR UPDATE
 ), pulled AS (
     UPDATE voicemail.directory_entry e SET next_try_at = now() FROM waiting w
-    WHERE e.domain = $1 AND e.extension = w.extension AND e.next_try_at > now()
+    WHERE e.domain = w.domain AND e.extension = w.extension AND e.next_try_at > now()
 )
 SELECT count(*) FROM waiting
 """
@@ -78,14 +81,14 @@ UPDATE voicemail.directory_entry e SET prefs_digest = l.now FROM locked l WHERE 
 # By the index on next_try_at of what is not applied; the oldest is the one whose turn came first.
 BACKLOG = """
 WITH waiting AS (
-    SELECT e.extension, e.state, e.detail, e.next_try_at,
+    SELECT e.domain, e.extension, e.state, e.detail, e.next_try_at,
            EXISTS (SELECT FROM voicemail.mailbox m WHERE m.domain = e.domain AND m.extension = e.extension) AS lives
-    FROM voicemail.directory_entry e WHERE e.domain = $1 AND e.state <> 'applied'
+    FROM voicemail.directory_entry e WHERE ($1::text IS NULL OR e.domain = $1) AND e.state <> 'applied'
 )
 SELECT count(*) FILTER (WHERE lives AND state = 'pending') AS pending,
        count(*) FILTER (WHERE lives AND state = 'failed') AS failed,
        count(*) FILTER (WHERE NOT lives) AS removals,
-       (array_agg(extension ORDER BY state = 'failed' DESC, next_try_at))[1] AS extension,
+       (array_agg(extension || '@' || domain ORDER BY state = 'failed' DESC, next_try_at))[1] AS address,
        (array_agg(detail ORDER BY state = 'failed' DESC, next_try_at))[1] AS detail
 FROM waiting
 """
@@ -98,14 +101,14 @@ class Backlog:
     pending: int
     failed: int
     removals: int
-    extension: str
+    address: str
     detail: str
 
     def __str__(self) -> str:
         if not (self.pending or self.failed or self.removals):
             return "none waits for the switch"
         counts = f"{self.pending} pending, {self.failed} failed, {self.removals} removals under way"
-        return f"{counts}; {self.extension}: {self.detail or 'not told to the switch yet'}"
+        return f"{counts}; {self.address}: {self.detail or 'not told to the switch yet'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,24 +121,28 @@ class Outcome:
     removal: bool
 
 
-async def claim(connection: Connection, domain: str) -> bool:
+# In what follows ``only`` is the one domain that is served; None: every domain.
+
+
+async def claim(connection: Connection, only: str | None) -> bool:
     """Be the copy of the service that works on a batch, until ``release`` or the end of the connection; False: another is."""
-    return bool(await connection.fetchval(CLAIM, domain))
+    return bool(await connection.fetchval(CLAIM, only or EVERY))
 
 
-async def release(connection: Connection, domain: str) -> None:
+async def release(connection: Connection, only: str | None) -> None:
     """Let others work on batches."""
-    await connection.fetchval(RELEASE, domain)
+    await connection.fetchval(RELEASE, only or EVERY)
 
 
-async def due(connection: Connection, domain: str, *, limit: int) -> list[str]:
-    """The extensions whose turn has come, the oldest first."""
-    return [row["extension"] for row in await connection.fetch(DUE, domain, limit)]
+async def due(connection: Connection, only: str | None, *, limit: int) -> list[MailboxAddress]:
+    """The mailboxes whose turn has come, the oldest first."""
+    rows = await connection.fetch(DUE, only, limit)
+    return [MailboxAddress(Extension(row["extension"]), Domain(row["domain"])) for row in rows]
 
 
-async def pull_forward(connection: Connection, domain: str) -> int:
+async def pull_forward(connection: Connection, only: str | None) -> int:
     """Make everything due that is not applied; how much that is."""
-    return int(await connection.fetchval(PULL_FORWARD, domain))
+    return int(await connection.fetchval(PULL_FORWARD, only))
 
 
 async def lock(connection: Connection, domain: str, extensions: Sequence[str]) -> None:
@@ -175,8 +182,8 @@ async def note_seen(connection: Connection, domain: str, seen: Sequence[tuple[En
     await connection.execute(SEEN, domain, extensions, before, [digest for _, digest in seen])
 
 
-async def backlog(connection: Connection, domain: str) -> Backlog:
+async def backlog(connection: Connection, only: str | None = None) -> Backlog:
     """What waits for the switch."""
-    row = await connection.fetchrow(BACKLOG, domain)
+    row = await connection.fetchrow(BACKLOG, only)
     counts = row["pending"], row["failed"], row["removals"]
-    return Backlog(*counts, row["extension"] or "", row["detail"] or "")
+    return Backlog(*counts, row["address"] or "", row["detail"] or "")

@@ -6,7 +6,7 @@ is enough. While the switch is away nothing is tried, so nothing has to be tried
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ from app.mailboxes.directory.waiters import Waiters
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses
 from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
 from app.mailboxes.pins.phone import PhonePins
-from app.switch.directory.model import Directory, DirectoryRefused, DirectoryUser
+from app.switch.directory.domains import DomainFolders
+from app.switch.directory.model import DirectoryRefused, DirectoryUser
 from app.switch.esl.event_socket import EventSocket
 
 log = structlog.get_logger(__name__)
@@ -70,17 +71,16 @@ class DirectoryBatches:
         self,
         *,
         pool: Pool,
-        domain: Domain,
         cipher: PinCipher,
-        directory: Directory,
+        folders: DomainFolders,
         phone: PhonePins,
         switch: EventSocket,
         waiters: Waiters,
     ) -> None:
         self._pool = pool
-        self._domain = domain
+        self._only = folders.only
         self._cipher = cipher
-        self._directory = directory
+        self._folders = folders
         self._phone = phone
         self._switch = switch
         self._waiters = waiters
@@ -100,8 +100,10 @@ class DirectoryBatches:
         """Something is due, or the switch is back."""
         self._woken.set()
 
-    def reason(self) -> str:
-        """Why what is pending is not applied yet."""
+    def reason(self, domain: Domain) -> str:
+        """Why what is pending in a domain is not applied yet."""
+        if not self._folders.serves(domain):
+            return self._folders.refusal(domain)
         if not self.possible:
             return f"the switch is not connected ({self._switch.error}); it is told as soon as it is back"
         if self._reloading:
@@ -129,15 +131,15 @@ class DirectoryBatches:
     async def _step(self) -> bool:
         """One batch, unless another copy of the service is at work; False: there is nothing more to do now."""
         async with self._pool.acquire() as connection:
-            due = await batch_store.due(connection, self._domain, limit=_MOST)
+            due = await batch_store.due(connection, self._only, limit=_MOST)
             if not due:
                 return False
-            claimed = await batch_store.claim(connection, self._domain)
+            claimed = await batch_store.claim(connection, self._only)
             if not claimed and not self._may_go_on():
                 return False
             try:
                 # Another copy may have done it until the claim was ours.
-                due = await batch_store.due(connection, self._domain, limit=_MOST)
+                due = await batch_store.due(connection, self._only, limit=_MOST)
                 await self._carry_out(due)
             finally:
                 if claimed and not connection.is_closed():
@@ -147,7 +149,7 @@ class DirectoryBatches:
 
     async def _release(self, connection: Connection) -> None:
         try:
-            await batch_store.release(connection, self._domain)
+            await batch_store.release(connection, self._only)
         except BaseException:
             connection.terminate()  # the claim must not outlive the batch
             raise
@@ -162,19 +164,19 @@ class DirectoryBatches:
         self._refused_claim_at = None
         return True
 
-    async def _carry_out(self, due: Sequence[str]) -> None:
+    async def _carry_out(self, due: Sequence[MailboxAddress]) -> None:
         self._refused_claim_at = None
         began = time.monotonic()
         works: list[_Work] = []
-        for extensions in _chunks(due):
-            works += await self._lay_down(extensions)
+        for domain, addresses in _by_domain(due, lambda address: address.domain):
+            works += await self._lay_down(domain, [address.extension for address in addresses])
         laid_down = time.monotonic()
         trouble = await self._reload() if works else None
         reloaded = time.monotonic()
         left: list[Outcome] = []
-        for some in _chunks(works):
-            waiters = await self._outcomes_of(some, trouble)
-            await self._settle(waiters)
+        for domain, some in _by_domain(works, lambda work: work.address.domain):
+            waiters = await self._outcomes_of(domain, some, trouble)
+            await self._settle(domain, waiters)
             left += [outcome for outcome in waiters if outcome.directory.state is not APPLIED]
         self._tell(left)
         if len(works) >= _CHUNK:
@@ -187,23 +189,22 @@ class DirectoryBatches:
                 check_took=round(time.monotonic() - reloaded, 1),
             )
 
-    async def _lay_down(self, extensions: Sequence[str]) -> list[_Work]:
+    async def _lay_down(self, domain: Domain, extensions: Sequence[str]) -> list[_Work]:
         """Under the extensions' locks, so that what is laid down is never older than the table."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await batch_store.lock(connection, self._domain, extensions)
-            works = [
-                self._work(entry, mailbox) for entry, mailbox in await batch_store.find(connection, self._domain, extensions)
-            ]
+            await batch_store.lock(connection, domain, extensions)
+            found = await batch_store.find(connection, domain, extensions)
+            works = [self._work(domain, entry, mailbox) for entry, mailbox in found]
             well = [work for work in works if work.obstacle is None]
             users = [work.user for work in well if work.user]
             claims = {work.address.extension: work.entry.claim for work in well}
-            refused = await self._directory.lay_down(users, [work.address for work in well if not work.user], claims)
+            refused = await self._folders.of(domain).lay_down(users, [work.address for work in well if not work.user], claims)
         return [
             _Work(work.entry, work.address, work.user, work.obstacle or refused.get(work.address.extension)) for work in works
         ]
 
-    def _work(self, entry: Entry, mailbox: Mailbox | None) -> _Work:
-        address = MailboxAddress(Extension(entry.extension), self._domain)
+    def _work(self, domain: Domain, entry: Entry, mailbox: Mailbox | None) -> _Work:
+        address = MailboxAddress(Extension(entry.extension), domain)
         try:
             return _Work(entry, address, directory_user(self._cipher, mailbox) if mailbox else None)
         except PinUnreadable as error:
@@ -213,7 +214,7 @@ class DirectoryBatches:
         """Have the switch read what was laid down; what stands in the way for all of it, or None."""
         self._reloading = True
         try:
-            await self._directory.renew()
+            await self._folders.renew()
         except SwitchUnavailable as error:
             return DirectoryState(PENDING, error.detail)
         except DirectoryRefused as error:
@@ -222,14 +223,14 @@ class DirectoryBatches:
             self._reloading = False
         return None
 
-    async def _outcomes_of(self, works: Sequence[_Work], trouble: DirectoryState | None) -> list[Outcome]:
+    async def _outcomes_of(self, domain: Domain, works: Sequence[_Work], trouble: DirectoryState | None) -> list[Outcome]:
         well = [work for work in works if work.obstacle is None]
-        state = await self._put_pins_in_step(well)
+        state = await self._put_pins_in_step(domain, well)
         refused: dict[Extension, DirectoryRefused] = {}
         if trouble is None:
             try:
                 gone = [work.address for work in well if not work.user]
-                refused.update(await self._directory.check([work.user for work in well if work.user], gone))
+                refused.update(await self._folders.of(domain).check([work.user for work in well if work.user], gone))
             except SwitchUnavailable as error:
                 trouble = DirectoryState(PENDING, error.detail)
         waiters = []
@@ -242,22 +243,22 @@ class DirectoryBatches:
             waiters.append(Outcome(work.entry, found, 0.0 if found.state is APPLIED else pause, removal=work.removal))
         return waiters
 
-    async def _put_pins_in_step(self, works: Sequence[_Work]) -> DirectoryState:
+    async def _put_pins_in_step(self, domain: Domain, works: Sequence[_Work]) -> DirectoryState:
         try:
-            await self._phone.put_in_step([(work.entry, work.user.pin) for work in works if work.user])
+            await self._phone.put_in_step(domain, [(work.entry, work.user.pin) for work in works if work.user])
         except Unavailable as error:
             # The directory goes on without it: the new PIN works on the phone, and the old one goes when this can be done.
             return DirectoryState(PENDING, f"the PIN in voicemail_prefs is not changed yet: {error.detail}")
         return DirectoryState(APPLIED)
 
-    async def _settle(self, waiters: Sequence[Outcome]) -> None:
+    async def _settle(self, domain: Domain, waiters: Sequence[Outcome]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             gone = [outcome.entry for outcome in waiters if outcome.removal and outcome.directory.state is APPLIED]
             # Forgotten first: of a mailbox that was made anew meanwhile the entry has another revision, and stays.
-            await batch_store.forget(connection, self._domain, gone)
-            await batch_store.settle(connection, self._domain, waiters)
+            await batch_store.forget(connection, domain, gone)
+            await batch_store.settle(connection, domain, waiters)
         for outcome in waiters:
-            self._waiters.tell(outcome.entry.extension)
+            self._waiters.tell(MailboxAddress(outcome.entry.extension, domain))
 
     def _tell(self, left: Sequence[Outcome]) -> None:
         """One line for a batch, and not the same one again and again."""
@@ -277,6 +278,11 @@ class DirectoryBatches:
         )
 
 
-def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
+def _by_domain(items: Sequence[_Item], domain_of: Callable[[_Item], Domain]) -> Iterator[tuple[Domain, Sequence[_Item]]]:
+    """Chunks, each of one domain."""
+    domains: dict[Domain, list[_Item]] = {}
+    for item in items:
+        domains.setdefault(domain_of(item), []).append(item)
+    for domain, found in domains.items():
+        for start in range(0, len(found), _CHUNK):
+            yield domain, found[start : start + _CHUNK]

@@ -1,5 +1,6 @@
-"""SQL over ``voicemail.installation``: who this installation is, and what is wrong in a directory folder."""
+"""SQL over ``voicemail.installation``: who this installation is, its domains, and what is wrong in a directory folder."""
 
+from app.addressing import Domain
 from app.database.pool import Connection
 
 _ID = "id"
@@ -8,10 +9,16 @@ INSERT INTO voicemail.installation (name, value) VALUES ($1, replace(gen_random_
 ON CONFLICT (name) DO NOTHING
 """
 VALUE = "SELECT value FROM voicemail.installation WHERE name = $1"
+DOMAINS = "SELECT name FROM voicemail.domain ORDER BY name"
 NOTE = """
 INSERT INTO voicemail.installation (name, value) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE installation.value <> excluded.value
 """
+
+
+async def domains(connection: Connection) -> list[Domain]:
+    """The domains of this installation, by name."""
+    return [Domain(row["name"]) for row in await connection.fetch(DOMAINS)]
 
 
 async def made_id(connection: Connection) -> str:

@@ -24,26 +24,27 @@ class DirectoryPublisher:
         self,
         *,
         pool: Pool,
-        domain: Domain,
+        only: Domain | None,
         cipher: PinCipher,
         batches: DirectoryBatches,
     ) -> None:
+        """``only``: the one domain that is served; None: every domain."""
         self._pool = pool
-        self._domain = domain
+        self._only = only
         self._cipher = cipher
         self._batches = batches
 
     async def resume(self) -> None:
         """Let everything be tried now that is not applied: the switch is back, or the service started."""
         async with self._pool.acquire() as connection, connection.transaction():
-            waiting = await batch_store.pull_forward(connection, self._domain)
+            waiting = await batch_store.pull_forward(connection, self._only)
         if waiting:
             log.info("directory_resumed", entries=waiting)
         self._batches.wake()
 
-    async def announce(self, connection: Connection, extensions: Sequence[str]) -> dict[str, int]:
-        """Note in the caller's transaction that the switch must learn of these extensions; their new revisions."""
-        return await entries.raise_revisions(connection, self._domain, extensions)
+    async def announce(self, connection: Connection, domain: Domain, extensions: Sequence[str]) -> dict[str, int]:
+        """Note in the caller's transaction that the switch must learn of these extensions of a domain; their new revisions."""
+        return await entries.raise_revisions(connection, domain, extensions)
 
     def readable(self, mailboxes: Sequence[Mailbox]) -> list[DirectoryUser]:
         """The mailboxes as the switch must know them, without those whose PIN cannot be read."""

@@ -1,11 +1,11 @@
 """SQL over ``voicemail.directory_entry``: what the switch should have for an extension, and whether it has it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from app.addressing import Extension, MailboxAddress
+from app.addressing import Domain, Extension, MailboxAddress, MailboxKey
 from app.database.pool import Connection
 from app.mailboxes.model import DirectoryState, DirectoryStatus
 from app.switch.directory.marks import Claim
@@ -47,9 +47,11 @@ WHERE domain = $1 AND (extension = $2 OR removed_id = $3)
 LIMIT 1
 """
 DIGESTS = """
-SELECT extension, prefs_digest FROM voicemail.directory_entry
-WHERE domain = $1 AND extension = ANY($2::text[]) AND prefs_digest IS NOT NULL
+SELECT e.domain, e.extension, e.prefs_digest FROM voicemail.directory_entry e
+JOIN unnest($1::text[], $2::text[]) o (domain, extension) ON e.domain = o.domain AND e.extension = o.extension
+WHERE e.prefs_digest IS NOT NULL
 """
+DOMAINS = "SELECT DISTINCT domain FROM voicemail.directory_entry WHERE prefs_digest IS NOT NULL"
 # One lock an extension, held until the transaction ends, in a space of its own.
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('voicemail directory ' || $1 || ' ' || $2, 0))"
 
@@ -58,7 +60,7 @@ LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('voicemail directory ' || 
 class Entry:
     """What is known of one extension on the switch."""
 
-    extension: str
+    extension: Extension
     revision: int
     directory: DirectoryState
     attempts: int  # of this revision
@@ -92,15 +94,21 @@ async def note_removed(connection: Connection, address: MailboxAddress, mailbox_
     await connection.execute(NOTE_REMOVED, address.domain, address.extension, mailbox_id)
 
 
-async def removal(connection: Connection, domain: str, extension: str, mailbox_id: UUID | None) -> Entry | None:
+async def removal(connection: Connection, domain: str, key: MailboxKey) -> Entry | None:
     """The removal that is under way for an extension, or for a mailbox of this id."""
-    row = await connection.fetchrow(REMOVAL, domain, extension, mailbox_id)
+    row = await connection.fetchrow(REMOVAL, domain, key.extension, key.id)
     return row and entry_of(row)
 
 
-async def digests(connection: Connection, domain: str, extensions: Sequence[str]) -> dict[str, bytes]:
-    """The digests of PINs last seen, where known."""
-    return {row["extension"]: row["prefs_digest"] for row in await connection.fetch(DIGESTS, domain, extensions)}
+async def domains(connection: Connection) -> list[Domain]:
+    """The domains of which PINs were seen."""
+    return [Domain(row["domain"]) for row in await connection.fetch(DOMAINS)]
+
+
+async def digests(connection: Connection, seen: Collection[tuple[str, str]]) -> dict[MailboxAddress, bytes]:
+    """The digests of PINs last seen, where known; ``seen``: domains and usernames."""
+    rows = await connection.fetch(DIGESTS, [domain for domain, _ in seen], [username for _, username in seen])
+    return {MailboxAddress(Extension(row["extension"]), Domain(row["domain"])): row["prefs_digest"] for row in rows}
 
 
 async def lock(connection: Connection, address: MailboxAddress) -> None:

@@ -4,24 +4,26 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
+from app.addressing import MailboxAddress
+
 _FIRST_LOOK, _LONGEST = 0.25, 1.0  # seconds between two looks: another process may do the work
 
 
 class Waiters:
-    """Who waits in this process for which extension."""
+    """Who waits in this process for which mailbox."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[MailboxAddress, set[asyncio.Event]] = defaultdict(set)
 
-    def tell(self, extension: str) -> None:
-        """An attempt for this extension ended."""
-        for told in self._waiting.get(extension, ()):
+    def tell(self, address: MailboxAddress) -> None:
+        """An attempt for this mailbox ended."""
+        for told in self._waiting.get(address, ()):
             told.set()
 
-    async def wait(self, extension: str, settled: Callable[[], Awaitable[bool]], *, limit: float) -> None:
+    async def wait(self, address: MailboxAddress, settled: Callable[[], Awaitable[bool]], *, limit: float) -> None:
         """Wait until ``settled`` says so, but at most ``limit`` seconds. It is asked after every attempt, and now and then."""
         told = asyncio.Event()
-        self._waiting[extension].add(told)
+        self._waiting[address].add(told)
         try:
             async with asyncio.timeout(limit):
                 pause = _FIRST_LOOK
@@ -31,9 +33,9 @@ class Waiters:
         except TimeoutError:
             return
         finally:
-            self._waiting[extension].discard(told)
-            if not self._waiting[extension]:
-                del self._waiting[extension]
+            self._waiting[address].discard(told)
+            if not self._waiting[address]:
+                del self._waiting[address]
 
 
 async def _either(told: asyncio.Event, pause: float) -> None:

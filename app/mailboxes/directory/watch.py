@@ -1,14 +1,15 @@
-"""Looks at the directory folder: files that were edited or removed are written again, and files of others are told.
+"""Looks at the directory folders: files that were edited or removed are written again, and files of others are told.
 
 A look costs a ``stat`` of each file and the names in the table; only a file that changed since it was last found right is read.
 """
 
 import asyncio
+from collections.abc import Sequence
 from itertools import islice
 
 import structlog
 
-from app.addressing import Extension
+from app.addressing import Domain, Extension
 from app.database.pool import Pool
 from app.errors import DatabaseFailed
 from app.jobs.loop import Loop
@@ -17,6 +18,7 @@ from app.mailboxes import store
 from app.mailboxes.directory import installation, ownership
 from app.mailboxes.directory.ownership import Folder
 from app.mailboxes.directory.publisher import DirectoryPublisher
+from app.switch.directory.domains import DomainFolders
 from app.switch.directory.files import FilesDirectory
 from app.switch.directory.marks import Owner
 from app.switch.directory.model import DirectoryRefused
@@ -27,28 +29,88 @@ EVERY = 30.0  # seconds between two looks: what somebody edits is mended within 
 EVERY_IN_TROUBLE = 10.0  # seconds, so that what an operator did is seen soon
 _RETRIES = Retries(first=2.0, longest=2.0)
 _AT_ONCE = 1000
+_PROBES = 20  # folders of further domains that one check writes into: it has two seconds
 
 
 class DirectoryWatch:
-    """Runs in the process that leads; what it finds stands in the database, for the checks of every copy."""
+    """Looks at the folders of all domains, in the process that leads; what it finds stands in the database."""
 
-    def __init__(self, *, pool: Pool, owner: Owner, directory: FilesDirectory, publisher: DirectoryPublisher) -> None:
+    def __init__(self, *, pool: Pool, folders: DomainFolders, publisher: DirectoryPublisher) -> None:
+        self._pool = pool
+        self._folders = folders
+        self._publisher = publisher
+        self._looks: dict[Domain, _FolderLook] = {}
+        self._unwritable: set[Domain] = set()
+        self._probed = 0
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        self._looks.clear()  # the table may be another one since this process last led
+        await Loop("directory_watch", self.look, every=self._pause, retries=_RETRIES).run()
+
+    def _pause(self) -> float:
+        return EVERY_IN_TROUBLE if any(look.trouble for look in self._looks.values()) else EVERY
+
+    async def look(self) -> None:
+        """Look once at every folder: have what differs written again, and note what is wrong."""
+        domains = await self._domains()
+        self._looks = {domain: self._looks.get(domain) or self._new(domain) for domain in domains}
+        for look in self._looks.values():
+            await look.look()
+
+    async def check(self) -> None:
+        """Raise ``DirectoryRefused`` if a folder cannot be written, or the last look at one found something wrong."""
+        default = self._folders.default
+        await self._folders.of(default).ready()  # also while the database is away
+        try:
+            domains = await self._domains()
+            async with self._pool.acquire() as connection:
+                troubles = {domain: await installation.directory_trouble(connection, domain) for domain in domains}
+        except DatabaseFailed:
+            return  # the database's own check tells it
+        for domain in self._turn([domain for domain in domains if domain != default]):
+            self._unwritable.add(domain)
+            await self._folders.of(domain).ready()
+            self._unwritable.discard(domain)
+        for domain, trouble in troubles.items():
+            if trouble is None and domain == default:
+                raise DirectoryRefused(f"{self._folders.of(domain).folder} was not looked at yet")
+            if trouble:  # a domain that was just made is looked at soon
+                raise DirectoryRefused(trouble)
+
+    def _turn(self, domains: Sequence[Domain]) -> list[Domain]:
+        """The folders that one check writes into: those that could not be written last, and some of the others by turns."""
+        self._unwritable &= set(domains)
+        start = self._probed % max(1, len(domains))
+        self._probed = start + _PROBES
+        some = [*domains[start:], *domains[:start]][:_PROBES]
+        return list(dict.fromkeys([*sorted(self._unwritable), *some]))
+
+    def _new(self, domain: Domain) -> "_FolderLook":
+        return _FolderLook(self._pool, self._folders.owner(domain), self._folders.of(domain), self._publisher)
+
+    async def _domains(self) -> list[Domain]:
+        async with self._pool.acquire() as connection:
+            return [domain for domain in await installation.domains(connection) if self._folders.serves(domain)]
+
+
+class _FolderLook:
+    """The folder of one domain, and what was found in it at the last look."""
+
+    def __init__(self, pool: Pool, owner: Owner, directory: FilesDirectory, publisher: DirectoryPublisher) -> None:
         self._pool = pool
         self._owner = owner
+        self._domain = Domain(owner.domain)
         self._directory = directory
         self._publisher = publisher
         self._right: dict[Extension, str] = {}  # the stamps of the files that were found to be as the table says
         self._unreadable: set[Extension] = set()
         self._told: str | None = None
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        self._right.clear()  # the table may be another one since this process last led
-        self._told = None
-        await Loop("directory_watch", self.look, every=self._pause, retries=_RETRIES).run()
-
-    def _pause(self) -> float:
-        return EVERY_IN_TROUBLE if self._told else EVERY
+    @property
+    def trouble(self) -> bool:
+        """Whether something was wrong at the last look."""
+        return bool(self._told)
 
     async def look(self) -> None:
         """Look once: have what differs written again, and note what is wrong."""
@@ -63,18 +125,6 @@ class DirectoryWatch:
         if not folder.theirs:
             await self._mend(folder)
 
-    async def check(self) -> None:
-        """Raise ``DirectoryRefused`` where the last look of the process that leads found something wrong."""
-        try:
-            async with self._pool.acquire() as connection:
-                trouble = await installation.directory_trouble(connection, self._owner.domain)
-        except DatabaseFailed:
-            return  # the database's own check tells it
-        if trouble is None:
-            raise DirectoryRefused(f"{self._directory.folder} was not looked at yet")
-        if trouble:
-            raise DirectoryRefused(trouble)
-
     async def _steady(self, folder: Folder) -> Folder:
         """Without the strays that were only removed between the look at the folder and the one at the table."""
         if not folder.strays:
@@ -88,7 +138,7 @@ class DirectoryWatch:
         if trouble == self._told:
             return
         async with self._pool.acquire() as connection:
-            await installation.note_directory(connection, self._owner.domain, trouble)
+            await installation.note_directory(connection, self._domain, trouble)
         if trouble:
             log.error("directory_not_ours", detail=trouble)
         elif self._told:
@@ -110,19 +160,21 @@ class DirectoryWatch:
         if len(self._right) > len(folder.mailboxes):
             self._right = {name: stamp for name, stamp in self._right.items() if name in folder.mailboxes}
         if differing:
-            log.info("directory_files_written_again", entries=len(differing), extensions=sorted(differing)[:10])
+            log.info(
+                "directory_files_written_again", domain=self._domain, entries=len(differing), extensions=sorted(differing)[:10]
+            )
 
     async def _differing(self, extensions: list[Extension]) -> frozenset[Extension]:
         """Those whose file is missing or is not as the table says; the switch is to learn of them anew."""
         async with self._pool.acquire() as connection:
-            mailboxes = list((await store.find_many(connection, self._owner.domain, extensions)).values())
+            mailboxes = list((await store.find_many(connection, self._domain, extensions)).values())
         users = await asyncio.to_thread(self._publisher.readable, mailboxes)
         unreadable = {mailbox.address.extension for mailbox in mailboxes} - {user.address.extension for user in users}
         for extension in sorted(unreadable - self._unreadable):
-            log.error("pin_unreadable", extension=extension)
+            log.error("pin_unreadable", extension=extension, domain=self._domain)
         self._unreadable |= unreadable
         wrong = await self._directory.differing(users)
         if wrong:
             async with self._pool.acquire() as connection, connection.transaction():
-                await self._publisher.announce(connection, sorted(wrong))
+                await self._publisher.announce(connection, self._domain, sorted(wrong))
         return wrong

@@ -6,12 +6,12 @@ by phone after that.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
-from app.addressing import Domain, Extension, MailboxAddress
+from app.addressing import Domain, MailboxAddress
 from app.database.pool import Pool
 from app.errors import Unavailable
 from app.jobs.loop import Loop
@@ -43,9 +43,8 @@ class PinsSeen:
 class PhonePins:
     """Adopts PINs that were set by phone."""
 
-    def __init__(self, pool: Pool, domain: Domain, cipher: PinCipher, tables: VoicemailTables) -> None:
+    def __init__(self, pool: Pool, cipher: PinCipher, tables: VoicemailTables) -> None:
         self._pool = pool
-        self._domain = domain
         self._cipher = cipher
         self._tables = tables
         self._loop = Loop("phone_pins", self._sync_all, every=_EVERY, after_wake=_AFTER_HINT, retries=_RETRIES)
@@ -59,15 +58,13 @@ class PhonePins:
         """Look every half minute and after every hint, until cancelled."""
         await self._loop.run()
 
-    async def sync(self, extension: Extension | None = None) -> int:
-        """Adopt what was set by phone, in one mailbox or in all; how many were. Raises ``Unavailable``."""
-        if extension is None:
-            seen = await self._tables.all_pins(self._domain)
-        else:
-            pins = await self._tables.pins(MailboxAddress(extension, self._domain))
-            seen = {extension: pins} if pins else {}
+    async def sync(self) -> int:
+        """Adopt what was set by phone, in any domain; how many were. Raises ``Unavailable``."""
         async with self._pool.acquire() as connection:
-            known = await entries.digests(connection, self._domain, list(seen))
+            domains = await entries.domains(connection)
+        seen = await self._tables.all_pins(domains) if domains else {}
+        async with self._pool.acquire() as connection:
+            known = await entries.digests(connection, list(seen))
         changed = await asyncio.to_thread(self._changed, seen, known)
         return sum([await self._adopt(address) for address in changed])
 
@@ -82,43 +79,44 @@ class PhonePins:
             log.warning("voicemail_prefs_not_read", extension=address.extension, detail=error.detail)
             return PinsSeen(before, None)
 
-    async def put_in_step(self, wanted: Sequence[tuple[Entry, str]]) -> None:
-        """Write mailboxes' PINs to voicemail_prefs, but for one that was set by phone meanwhile, which is then adopted soon.
+    async def put_in_step(self, domain: Domain, wanted: Sequence[tuple[Entry, str]]) -> None:
+        """Write one domain's PINs to voicemail_prefs, but for one that was set by phone meanwhile, which is then adopted soon.
 
         ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` where the switch's database
         is away.
         """
-        found = await self._tables.pins_of(self._domain, [entry.extension for entry, _ in wanted])
+        found = await self._tables.pins_of(domain, [entry.extension for entry, _ in wanted])
         pins: dict[str, str] = {}
         for entry, pin in wanted:
             there = found.get(entry.extension, ())
-            if there != (pin,) and entry.prefs_digest not in (None, self._digest(entry, there)):
+            if there != (pin,) and entry.prefs_digest not in (None, self._digest(domain, entry, there)):
                 self._loop.wake()
             else:
                 pins[entry.extension] = pin
-        written = await self._tables.set_pins(self._domain, pins, instead_of=found)
+        written = await self._tables.set_pins(domain, pins, instead_of=found)
         seen = []
         for entry, pin in wanted:
             if entry.extension in pins:
                 # Not what a second look would show: that could be set by phone since.
                 there = (pin,) if entry.extension in written else found.get(entry.extension, ())
-                seen.append((entry, self._digest(entry, there)))
+                seen.append((entry, self._digest(domain, entry, there)))
         async with self._pool.acquire() as connection, connection.transaction():
-            await batch_store.note_seen(connection, self._domain, seen)
+            await batch_store.note_seen(connection, domain, seen)
 
-    def _digest(self, entry: Entry, pins: Sequence[str]) -> bytes:
-        return self._cipher.digest(MailboxAddress(Extension(entry.extension), self._domain), pins)
+    def _digest(self, domain: Domain, entry: Entry, pins: Sequence[str]) -> bytes:
+        return self._cipher.digest(MailboxAddress(entry.extension, domain), pins)
 
     async def _sync_all(self) -> None:
         await self.sync()
 
-    def _changed(self, seen: dict[str, tuple[str, ...]], known: dict[str, bytes]) -> list[MailboxAddress]:
-        changed = []
-        for extension, digest in known.items():
-            address = MailboxAddress(Extension(extension), self._domain)
-            if self._cipher.digest(address, seen[extension]) != digest:
-                changed.append(address)
-        return changed
+    def _changed(
+        self, seen: Mapping[tuple[str, str], tuple[str, ...]], known: Mapping[MailboxAddress, bytes]
+    ) -> list[MailboxAddress]:
+        return [
+            address
+            for address, digest in known.items()
+            if self._cipher.digest(address, seen[address.domain, address.extension]) != digest
+        ]
 
     async def _adopt(self, address: MailboxAddress) -> bool:
         """Take the PIN that was set by phone, unless the API set another after it."""

@@ -1,11 +1,9 @@
 """The switch's static directory: one file a mailbox, written atomically, then ``reloadxml``, then read back."""
 
 import asyncio
-import errno
 import hmac
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ import structlog
 from app.addressing import Extension, MailboxAddress
 from app.errors import Invalid
 from app.switch import commands
+from app.switch.directory import disk
 from app.switch.directory.marks import LONGEST_FILE, PROBE, Claim, Laid, Owner, look_at, read_file, stamp_of, theirs
 from app.switch.directory.model import DirectoryRefused, DirectoryUser
 from app.switch.directory.readback import proven
@@ -32,13 +31,6 @@ _OURS = re.compile(r"voicemail-(?P<extension>.+)\.xml")
 _LEFT_OVER = re.compile(r"\.voicemail-.+\.xml\.[0-9a-f]{16}\.tmp")
 _FILES_AT_ONCE = 8  # threads; a disk brings several files down at a time
 _LEFT_OVER_AFTER = 60.0  # seconds; a younger one may be another copy's, at work
-# One name, so that the next probe removes what a killed one left. It does not match *.xml, so the switch never reads it.
-_PROBE = ".voicemail-probe.tmp"
-_PROBE_TRIES = 10
-_PROBE_SIZE = 4096  # bytes; less may fit where a full disk still has room, as in an inode
-# The switch runs as another user and must read what holds PINs, and nobody else may: the folder's group is the switch's, and
-# with its setgid bit (chmod 2750) the files have that group too.
-_MODE = 0o640
 _NO_CLAIM = Claim()
 _NO_CLAIMS: Mapping[Extension, Claim] = MappingProxyType({})
 WAYS_OUT = (
@@ -50,14 +42,27 @@ WAYS_OUT = (
 class FilesDirectory:
     """A folder whose ``*.xml`` the switch includes. Only files named ``voicemail-….xml`` with our mark are this service's."""
 
-    def __init__(self, folder: Path, style: Format, switch: EventSocket, owner: Owner) -> None:
-        """``style``: ``users`` for whole ``<user>`` elements, ``fragments`` for lines that an operator's user files include."""
+    def __init__(
+        self,
+        folder: Path,
+        style: Format,
+        switch: EventSocket,
+        owner: Owner,
+        *,
+        reloader: Reloader | None = None,
+        root: Path | None = None,
+    ) -> None:
+        """``style``: ``users`` for whole ``<user>`` elements, ``fragments`` for lines that an operator's user files include.
+
+        ``reloader``: one that is shared with other folders. ``root``: what is missing of ``folder`` below it is made.
+        """
         self._folder = folder
+        self._root = root
         self._style: Format = style
         self._owner = owner
         self._looked: dict[Extension, Laid] = {}
         self._switch = switch
-        self._reloader = Reloader(switch)
+        self._reloader = reloader or Reloader(switch)
 
     @property
     def folder(self) -> Path:
@@ -78,6 +83,7 @@ class FilesDirectory:
         """Write the mailbox's file where it is not there with this content already, and no other's file is in its place."""
         path = self._path(user.address.extension)
         try:
+            await asyncio.to_thread(self._there)
             await asyncio.to_thread(self._write, path, render(user, self._style, self._owner), claim)
         except OSError as error:
             raise DirectoryRefused(f"{path} cannot be written: {error.strerror}") from error
@@ -142,7 +148,7 @@ class FilesDirectory:
         What killed writers left half-way is removed on the way.
         """
         try:
-            self._looked = await asyncio.to_thread(lambda: dict(_look(self._folder, self._looked)))
+            self._looked = await asyncio.to_thread(self._look)
         except OSError as error:
             raise DirectoryRefused(f"{self._folder} cannot be read: {error.strerror}") from error
         return self._looked
@@ -170,12 +176,22 @@ class FilesDirectory:
 
     async def ready(self) -> None:
         """Write, fsync and remove a file in the folder. Raises ``DirectoryRefused`` and says why that cannot be done."""
-        if not await asyncio.to_thread(self._folder.is_dir):
-            raise DirectoryRefused(f"{self._folder} is not a folder")
         try:
-            await asyncio.to_thread(_probe, self._folder)
+            if not await asyncio.to_thread(self._there):
+                raise DirectoryRefused(f"{self._folder} is not a folder")
+            await asyncio.to_thread(disk.probe, self._folder)
         except OSError as error:
             raise DirectoryRefused(f"{self._folder} cannot be written: {error.strerror}") from error
+
+    def _look(self) -> dict[Extension, Laid]:
+        self._there()
+        return dict(_look(self._folder, self._looked))
+
+    def _there(self) -> bool:
+        """Whether the folder is there; one of a domain is made. Raises ``OSError`` if that cannot be done."""
+        if self._root is not None:
+            disk.make_folder(self._folder, self._root)
+        return self._folder.is_dir()
 
     def _write(self, path: Path, content: bytes, claim: Claim, *, sync: bool = True) -> None:
         found = read_file(path)
@@ -187,7 +203,7 @@ class FilesDirectory:
             raise DirectoryRefused(f"{path.name} {whose(found[0], self._owner)}, and is left alone; {WAYS_OUT}")
         elif found[1] == content:
             return
-        _replace(path, content, sync=sync)
+        disk.replace(path, content, sync=sync)
 
     def _may_replace(self, laid: Laid, claim: Claim) -> bool:
         if not laid.foreign_to(self._owner) or claim.allows(laid):
@@ -206,7 +222,7 @@ class FilesDirectory:
         if laid.foreign_to(self._owner) and not claim.allows(laid):
             log.warning("directory_file_of_others_left", file=path.name, detail=whose(laid, self._owner))
             return
-        _remove(path, sync=sync)
+        disk.remove(path, sync=sync)
 
     def _path(self, extension: Extension) -> Path:
         return self._folder / file_name(extension)
@@ -224,6 +240,8 @@ class FilesDirectory:
         def erase(address: MailboxAddress) -> None:
             self._erase(self._path(address.extension), claims.get(address.extension, _NO_CLAIM), sync=False)
 
+        with suppress(OSError):
+            self._there()  # if it cannot be made, each file says so
         with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
             works = {user.address.extension: threads.submit(write, user) for user in users}
             works |= {address.extension: threads.submit(erase, address) for address in gone}
@@ -236,7 +254,7 @@ class FilesDirectory:
                 elif error is not None:
                     raise error
         try:
-            _sync_folder(self._folder)
+            disk.sync_folder(self._folder)
         except OSError as error:
             refusal = DirectoryRefused(f"{self._folder} cannot be written: {error.strerror}")
             return {extension: refused.get(extension, refusal) for extension in works}
@@ -281,62 +299,6 @@ def whose(laid: Laid, owner: Owner) -> str:
     if laid.owner.installation != owner.installation:
         return f"belongs to another installation, {laid.owner.installation[:8]}…, with domain {laid.owner.domain[:100]}"
     return f"belongs to domain {laid.owner.domain[:100]}, and VOICEMAIL_DOMAIN is {owner.domain}"
-
-
-def _replace(path: Path, content: bytes, *, sync: bool) -> None:
-    """Write a file so that a reader, or a power cut, sees the old one or the new one whole. ``sync``: the folder, too."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), _MODE)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if sync:
-        _sync_folder(path.parent)
-
-
-def _remove(path: Path, *, sync: bool = True) -> None:
-    with suppress(FileNotFoundError):
-        path.unlink()
-        if sync:
-            _sync_folder(path.parent)
-
-
-def _probe(folder: Path) -> None:
-    """Prove that a mailbox could be written now: the rights, the file system and the space. Raises ``OSError``."""
-    with os.scandir(folder):
-        pass  # reading the folder is a right of its own
-    descriptor = _make(folder / _PROBE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(bytes(_PROBE_SIZE))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        (folder / _PROBE).unlink(missing_ok=True)
-
-
-def _make(path: Path) -> int:
-    """A new empty file at ``path``. Copies of the service that share the folder may remove each other's: try again then."""
-    for _ in range(_PROBE_TRIES):
-        path.unlink(missing_ok=True)
-        with suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    raise FileExistsError(errno.EEXIST, f"{path.name} is made again and again", str(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _content(path: Path) -> bytes | None:

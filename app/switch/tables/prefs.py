@@ -34,9 +34,9 @@ FROM voicemail_msgs LIMIT 1
 PINS_OF_MAILBOX = """
 SELECT DISTINCT password FROM voicemail_prefs WHERE username = $1 AND domain = $2 AND password <> '' ORDER BY password
 """
-PINS_OF_DOMAIN = """
-SELECT DISTINCT username, password FROM voicemail_prefs
-WHERE domain = $1 AND username IS NOT NULL AND password <> '' ORDER BY username, password
+PINS_OF_DOMAINS = """
+SELECT DISTINCT domain, username, password FROM voicemail_prefs
+WHERE domain = ANY($1::text[]) AND username IS NOT NULL AND password <> '' ORDER BY domain, username, password
 """
 PINS_OF_MAILBOXES = """
 SELECT DISTINCT username, password FROM voicemail_prefs
@@ -95,14 +95,18 @@ class VoicemailTables:
                 return ()  # the switch creates it when its voicemail profile first loads
             return tuple(row["password"] for row in rows)
 
-    async def all_pins(self, domain: str) -> dict[str, tuple[str, ...]]:
-        """The PINs of every mailbox of a domain that has any, by username."""
+    async def all_pins(self, domains: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+        """The PINs of every mailbox of these domains that has any, by domain and username."""
         with _away():
             try:
-                rows = await self._pool.fetch(PINS_OF_DOMAIN, domain)
+                rows = await self._pool.fetch(PINS_OF_DOMAINS, domains)
             except MissingTable:
                 return {}
-        return _by_username(rows)
+        found: dict[tuple[str, str], tuple[str, ...]] = {}
+        for row in rows:
+            key = row["domain"], row["username"]
+            found[key] = (*found.get(key, ()), row["password"])
+        return found
 
     async def pins_of(self, domain: str, usernames: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The PINs of these mailboxes, by username; of one that has none there is no entry."""
