@@ -11,6 +11,13 @@ VoicemailError
 ├── Unavailable             something outside is away; the same call may work later
 │   ├── DatabaseUnavailable
 │   └── SwitchUnavailable
+├── DatabaseFailed          a statement failed
+│   ├── DatabaseUnavailable the same as above
+│   └── DatabaseRefused     the database answered, and refused the statement
+│       ├── MissingTable, MissingColumn, MissingRight
+│       ├── ConstraintViolated
+│       │   └── UniqueViolated
+│       └── UnfitValue
 ├── SwitchRefused           the switch answered, and said no
 └── SettingsError           a start that cannot go on
 """
@@ -85,7 +92,15 @@ class Unavailable(VoicemailError):
     """Something this service needs is away; try again later."""
 
 
-class DatabaseUnavailable(Unavailable):
+class DatabaseFailed(VoicemailError):
+    """A statement failed: ``DatabaseUnavailable`` or ``DatabaseRefused``; ``reason`` is for an operator, not for clients."""
+
+    def __init__(self, detail: str | None = None, *, reason: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason or self.detail
+
+
+class DatabaseUnavailable(DatabaseFailed, Unavailable):
     """The database does not answer."""
 
 
@@ -97,8 +112,47 @@ class SwitchRefused(VoicemailError):
     """The switch refused a command; the detail is its reply."""
 
 
+class DatabaseRefused(DatabaseFailed):
+    """The database refused a statement. Holds none of the statement's values; the server's own words are in ``__cause__``."""
+
+    def __init__(self, detail: str, *, sqlstate: str = "", constraint_name: str | None = None) -> None:
+        """The names of the facts are those of asyncpg, because pgqueuer reads them."""
+        self.sqlstate, self.constraint_name = sqlstate, constraint_name
+        super().__init__(detail)
+
+
+class MissingTable(DatabaseRefused):
+    """A table, or its schema, is not there."""
+
+
+class MissingColumn(DatabaseRefused):
+    """A table lacks a column."""
+
+
+class MissingRight(DatabaseRefused):
+    """The database role may not do this."""
+
+
+class ConstraintViolated(DatabaseRefused):
+    """A row does not fit its table."""
+
+
+class UniqueViolated(ConstraintViolated):
+    """A row with the same key is there already."""
+
+
+class UnfitValue(DatabaseRefused):
+    """A value does not fit its column, or the database's encoding."""
+
+
 class SettingsError(Invalid):
     """Some settings are wrong; each is named by its environment variable."""
+
+
+def file_and_reason(error: OSError) -> str:
+    """What an ``OSError`` says: which file, if it is about one, and the system's words."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 def places_of(error: BaseException) -> list[str]:

@@ -11,7 +11,7 @@ import structlog
 from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.migrations import migrate
-from app.database.pool import UNAVAILABLE, Pool, close_pool, keep_session, open_pool
+from app.database.pool import Pool, close_pool, keep_session, open_pool
 from app.database.readers import Readers
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import DatabaseUnavailable, SettingsError
@@ -136,9 +136,7 @@ async def when_database_answers(ask: Callable[[], Awaitable[object]]) -> None:
             await ask()
             return
         except DatabaseUnavailable as error:
-            trouble = error.detail
-        except UNAVAILABLE as error:
-            trouble = type(error).__name__
+            trouble = error.reason
         if trouble != told:
             log.warning("waiting_for_database", reason=trouble)
         told = trouble

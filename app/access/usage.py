@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from app.database.pool import UNAVAILABLE
+from app.errors import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -44,14 +44,14 @@ class TokenUsage:
                 try:
                     await self.flush()
                     away = False
-                except UNAVAILABLE as error:
+                except DatabaseUnavailable as error:
                     if not away:
                         log.warning("token_use_not_written", error=type(error).__name__)
                     away = True
         except asyncio.CancelledError:
             try:
                 await asyncio.wait_for(self.flush(), _LAST_WRITE)
-            except UNAVAILABLE as error:
+            except DatabaseUnavailable as error:
                 log.warning("token_use_not_written", error=type(error).__name__)
             raise
 

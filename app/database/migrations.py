@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import structlog
 
 import app
-from app.database.pool import CONNECT_TIMEOUT, UNAVAILABLE, Connection, server_settings
-from app.errors import DatabaseUnavailable, VoicemailError
+from app.database.pool import Connection, connect
+from app.errors import DatabaseRefused, DatabaseUnavailable, MissingRight, VoicemailError
 
 log = structlog.get_logger(__name__)
 
@@ -72,11 +71,9 @@ async def migrate(target: str | Connection, folder: Path | None = None) -> list[
     if not isinstance(target, str):
         return await _migrate(target, migrations)
     try:
-        connection = await asyncpg.connect(target, timeout=CONNECT_TIMEOUT, server_settings=server_settings("migrate"))
-    except UNAVAILABLE as error:
-        raise DatabaseUnavailable(f"the database does not answer: {error or type(error).__name__}") from error
-    except asyncpg.PostgresError as error:
-        raise DatabaseUnavailable(f"the database refused the connection: {error}") from error
+        connection = await connect(target, application_name="migrate", command_timeout=None)
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(f"{error.detail.partition(';')[0]}: {error.reason}", reason=error.reason) from error
     try:
         return await _migrate(connection, migrations)
     finally:
@@ -122,10 +119,10 @@ async def _prepare(connection: Connection) -> None:
             CREATE TABLE IF NOT EXISTS voicemail.schema_migration (
                 name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
             )""")
-    except asyncpg.InsufficientPrivilegeError as error:
+    except MissingRight as error:
         role = await connection.fetchval("SELECT current_user")
         raise SchemaError(
-            f"the role {role} may not make its schema ({error}): "
+            f"the role {role} may not make its schema ({error.__cause__}): "
             f'let an administrator run CREATE SCHEMA voicemail AUTHORIZATION "{role}"'
         ) from error
 
@@ -159,8 +156,6 @@ async def _apply(connection: Connection, migration: Migration) -> None:
             await connection.execute(
                 "INSERT INTO voicemail.schema_migration (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256
             )
-    except UNAVAILABLE:
-        raise
-    except asyncpg.PostgresError as error:
-        raise SchemaError(f"{migration.name} failed and nothing of it was applied: {error}") from error
+    except DatabaseRefused as error:
+        raise SchemaError(f"{migration.name} failed and nothing of it was applied: {error.__cause__}") from error
     log.info("schema_migrated", name=migration.name)

@@ -1,54 +1,194 @@
-"""Connections to PostgreSQL, and which exceptions mean that it is away."""
+"""Connections to PostgreSQL. What fails raises ``DatabaseUnavailable`` or ``DatabaseRefused``, never an error of asyncpg."""
 
 import asyncio
-import errno
-import socket
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import asyncpg
+from asyncpg.cursor import Cursor, CursorFactory
+from asyncpg.transaction import Transaction
 
-# asyncpg ships no types: for mypy these are ``Any``, for a reader they say what is wanted.
-Pool: TypeAlias = asyncpg.Pool
-Connection: TypeAlias = asyncpg.Connection
-Prepare: TypeAlias = Callable[[Connection], Awaitable[None]]
+from app.database.errors import not_connected, translated
+from app.errors import DatabaseFailed
 
 CONNECT_TIMEOUT = 10.0  # seconds
 _CLOSE = 1.5  # seconds
 COMMAND_TIMEOUT = 30.0  # seconds; without it a server that stalls holds its callers for ever
 
-# A statement that fails with one of these may work later. ``OSError`` and ``TimeoutError`` come up as they are; asyncpg's
-# ``InterfaceError`` and ``InternalClientError`` say that a connection ended under the statement.
-UNAVAILABLE: tuple[type[BaseException], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleSessionTimeoutError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.DiskFullError,
-)
+
+class _OurTransaction(Transaction):  # type: ignore[misc]
+    """A transaction whose own statements fail with this service's errors; what its block raises goes through untouched."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        try:
+            await super().__aenter__()
+        except Exception as error:
+            raise translated(error) from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(kind, raised, trace)
+        except Exception as error:
+            raise translated(error) from error
 
 
-_MISTAKES = (ValueError, asyncpg.UnsupportedClientFeatureError, asyncpg.UnsupportedServerFeatureError)
-_NETWORK = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EPIPE, errno.EMFILE, errno.ENFILE}
+class _OurCursor:
+    """A cursor in the rows of a statement."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    async def fetch(self, most: int) -> list[Any]:
+        """The next rows, at most so many."""
+        try:
+            rows: list[Any] = await self._cursor.fetch(most)
+        except Exception as error:
+            raise translated(error) from error
+        return rows
 
 
-def is_unavailable(error: BaseException) -> bool:
-    """Whether an exception of unknown origin means that the database is away: narrower than ``except UNAVAILABLE``.
+class Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A session with the server."""
 
-    A missing file is an ``OSError`` too, and a wrong DSN an ``InterfaceError``.
-    """
-    if isinstance(error, _MISTAKES) or not isinstance(error, UNAVAILABLE):
-        return False
-    if isinstance(error, OSError):
-        return isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or error.errno in _NETWORK
-    return True
+    __slots__ = ()
+
+    # asyncpg ships no types: for mypy the rows are ``Any``.
+    async def fetch(self, query: str, *args: object, **options: Any) -> list[Any]:
+        """The rows of a statement."""
+        try:
+            rows: list[Any] = await super().fetch(query, *args, **options)
+        except Exception as error:
+            raise translated(error) from error
+        return rows
+
+    async def fetchrow(self, query: str, *args: object, **options: Any) -> Any:
+        """The first row of a statement, or None."""
+        try:
+            return await super().fetchrow(query, *args, **options)
+        except Exception as error:
+            raise translated(error) from error
+
+    async def fetchval(self, query: str, *args: object, **options: Any) -> Any:
+        """The first column of the first row of a statement, or None."""
+        try:
+            return await super().fetchval(query, *args, **options)
+        except Exception as error:
+            raise translated(error) from error
+
+    async def execute(self, query: str, *args: object, **options: Any) -> str:
+        """Carry out a statement; how it ended, such as ``INSERT 0 1``."""
+        try:
+            status: str = await super().execute(query, *args, **options)
+        except Exception as error:
+            raise translated(error) from error
+        return status
+
+    async def executemany(self, command: str, args: Any, **options: Any) -> None:
+        """Carry out a statement for each of several rows of arguments."""
+        try:
+            await super().executemany(command, args, **options)
+        except Exception as error:
+            raise translated(error) from error
+
+    async def add_listener(self, channel: str, callback: Callable[..., object]) -> None:
+        """LISTEN."""
+        try:
+            await super().add_listener(channel, callback)
+        except Exception as error:
+            raise translated(error) from error
+
+    async def open_cursor(self, query: str, *args: object) -> _OurCursor:
+        """A cursor in the rows of a statement, for as long as the transaction around it."""
+        try:
+            cursor: CursorFactory = super().cursor(query, *args)
+            return _OurCursor(await cursor)
+        except Exception as error:
+            raise translated(error) from error
+
+    def transaction(self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False) -> Transaction:
+        """A transaction, or a savepoint in one, for an ``async with`` block."""
+        return _OurTransaction(self, isolation, readonly, deferrable)
+
+    def itself(self) -> "Connection":
+        """The session behind the stand-in that asyncpg's pool hands out; that one raises errors of its own."""
+        return self
+
+
+Prepare: TypeAlias = Callable[[Connection], Awaitable[None]]
+
+
+class _Lent:
+    """A connection of a pool for an ``async with`` block. An error that the block raises goes through untouched."""
+
+    __slots__ = ("_lent", "_pool")
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._lent = await self._pool.acquire()
+            connection: Connection = self._lent.itself()
+        except Exception as error:
+            raise not_connected(error) from error
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._pool.release(self._lent)
+        except Exception as error:
+            raise translated(error) from error
+
+
+class Pool:
+    """Connections that are made when they are needed, and lent for one block or one statement."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    def acquire(self) -> _Lent:
+        """``async with pool.acquire() as connection``: a connection for the block."""
+        return _Lent(self._pool)
+
+    async def fetch(self, statement: str, *arguments: object) -> list[Any]:
+        """The rows of one statement."""
+        async with self.acquire() as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def fetchrow(self, statement: str, *arguments: object) -> Any:
+        """The first row of one statement, or None."""
+        async with self.acquire() as connection:
+            return await connection.fetchrow(statement, *arguments)
+
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
+        """The first column of the first row of one statement, or None."""
+        async with self.acquire() as connection:
+            return await connection.fetchval(statement, *arguments)
+
+    async def execute(self, statement: str, *arguments: object) -> str:
+        """Carry out one statement; how it ended."""
+        async with self.acquire() as connection:
+            return await connection.execute(statement, *arguments)
+
+    async def close(self) -> None:
+        """Close every connection once it was given back."""
+        try:
+            await self._pool.close()
+        except Exception as error:
+            raise translated(error) from error
+
+    def terminate(self) -> None:
+        """Close every connection now."""
+        self._pool.terminate()
 
 
 async def open_pool(
@@ -58,17 +198,20 @@ async def open_pool(
 
     ``prepare`` is called for each new connection; ``reset`` for each that was given back, in place of asyncpg's own reset.
     """
-    return await asyncpg.create_pool(
-        dsn,
-        # No floor: a pool with one fills the log with tracebacks for as long as the database is away.
-        min_size=0,
-        max_size=size,
-        max_inactive_connection_lifetime=300.0,
-        timeout=CONNECT_TIMEOUT,
-        command_timeout=COMMAND_TIMEOUT,
-        server_settings=server_settings(application_name),
-        init=prepare,
-        reset=reset,
+    return Pool(
+        await asyncpg.create_pool(
+            dsn,
+            # No floor: a pool with one fills the log with tracebacks for as long as the database is away.
+            min_size=0,
+            max_size=size,
+            max_inactive_connection_lifetime=300.0,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings=server_settings(application_name),
+            connection_class=Connection,
+            init=prepare,
+            reset=reset,
+        )
     )
 
 
@@ -85,15 +228,26 @@ async def close_pool(pool: Pool) -> None:
     try:
         async with asyncio.timeout(_CLOSE):
             await pool.close()
-    except UNAVAILABLE:
+    except (TimeoutError, DatabaseFailed):
         pool.terminate()
 
 
-async def connect(dsn: str, *, application_name: str, command_timeout: float = COMMAND_TIMEOUT) -> Connection:
-    """One connection of one's own, for what lives as long as a connection: advisory locks and LISTEN."""
-    return await asyncpg.connect(
-        dsn, timeout=CONNECT_TIMEOUT, command_timeout=command_timeout, server_settings=server_settings(application_name)
-    )
+async def connect(dsn: str, *, application_name: str, command_timeout: float | None = COMMAND_TIMEOUT) -> Connection:
+    """One connection of one's own, for what lives as long as a connection: advisory locks and LISTEN.
+
+    Raises ``DatabaseUnavailable``.
+    """
+    try:
+        connection: Connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=command_timeout,
+            server_settings=server_settings(application_name),
+            connection_class=Connection,
+        )
+    except Exception as error:
+        raise not_connected(error) from error
+    return connection
 
 
 def server_settings(application_name: str) -> dict[str, str]:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Connection, Prepare, server_settings
+from app.database.errors import not_connected, translated
+from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Prepare, server_settings
 
 _IDLE = 300.0  # seconds after which an unused connection is not trusted: a firewall may have forgotten it
 
@@ -43,7 +44,8 @@ class Source(Protocol):
 
 
 class Readers:
-    """At most ``size`` connections, made when they are needed. The database may be away; then ``fetch`` raises.
+    """At most ``size`` connections, made when they are needed. The database may be away; then ``fetch`` raises
+    ``DatabaseUnavailable``.
 
     ``prepare`` is called for each new connection.
     """
@@ -53,7 +55,7 @@ class Readers:
         self._settings = server_settings(application_name) | _SETTINGS
         self._prepare = prepare
         self._free = asyncio.Semaphore(size)
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: list[tuple[asyncpg.Connection, float]] = []
         self._closed = False
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
@@ -62,11 +64,13 @@ class Readers:
             connection = self._kept() or await self._connect()
             try:
                 rows: list[Any] = await connection.fetch(statement, *arguments)
-            except asyncpg.PostgresError:
+            except asyncpg.PostgresError as error:
                 self._keep(connection)  # the server said no, and waits for the next statement
-                raise
-            except BaseException:
+                raise translated(error) from error
+            except BaseException as error:
                 connection.terminate()  # cancelled, timed out or cut: what comes over it next would be this statement's answer
+                if isinstance(error, Exception):
+                    raise translated(error) from error
                 raise
             self._keep(connection)
             return rows
@@ -87,7 +91,7 @@ class Readers:
         while self._idle:
             self._idle.pop()[0].terminate()
 
-    def _kept(self) -> Connection | None:
+    def _kept(self) -> asyncpg.Connection | None:
         """The connection that was used last, so that those which are not needed grow old and are closed."""
         oldest = asyncio.get_running_loop().time() - _IDLE
         while self._idle:
@@ -98,7 +102,7 @@ class Readers:
                 connection.terminate()
         return None
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: asyncpg.Connection) -> None:
         if self._closed:
             connection.terminate()
         elif not connection.is_closed():
@@ -107,14 +111,18 @@ class Readers:
             if self._idle[0][1] < now - _IDLE:  # was needed at a busier time
                 self._idle.pop(0)[0].terminate()
 
-    async def _connect(self) -> Connection:
-        connection = await asyncpg.connect(
-            self._dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=self._settings
-        )
-        if self._prepare is not None:
-            try:
-                await self._prepare(connection)
-            except BaseException:
-                connection.terminate()
-                raise
+    async def _connect(self) -> asyncpg.Connection:
+        try:
+            # asyncpg's own class: one call less for each statement, and ``fetch`` translates.
+            connection: asyncpg.Connection = await asyncpg.connect(
+                self._dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=self._settings
+            )
+            if self._prepare is not None:
+                try:
+                    await self._prepare(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
+        except Exception as error:
+            raise not_connected(error) from error
         return connection

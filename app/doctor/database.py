@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-import asyncpg
-
 from app.database.migrations import OLDEST_SERVER, read_migrations, sql_folder
-from app.database.pool import UNAVAILABLE, Connection, connect
+from app.database.pool import Connection, connect
 from app.doctor.report import Finding, failed, ok, skipped, warning
+from app.errors import DatabaseFailed, MissingRight, MissingTable
 
 MESSAGE_COLUMNS = {
     "created_epoch", "read_epoch", "username", "domain", "uuid", "cid_name", "cid_number", "in_folder", "file_path",
@@ -39,11 +38,11 @@ async def check_database(dsn: str) -> list[Finding]:
     name = "database"
     try:
         connection = await connect(dsn, application_name="doctor")
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+    except DatabaseFailed as error:
         return [
             failed(
                 name,
-                f"{where(dsn)} cannot be used: {error or type(error).__name__}",
+                f"{where(dsn)} cannot be used: {error.reason}",
                 "neither the API nor mail can work",
                 "start PostgreSQL, or mend VOICEMAIL_DATABASE_URL (host, port, database, role and password)",
             )
@@ -61,9 +60,9 @@ async def _schema(connection: Connection) -> Finding:
     known = [migration.name for migration in read_migrations(sql_folder())]
     try:
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except MissingTable:
         return await _first_start(connection, len(known))
-    except asyncpg.InsufficientPrivilegeError:
+    except MissingRight:
         role = await connection.fetchval("SELECT current_user")
         return failed(
             "schema",
@@ -103,11 +102,11 @@ async def check_switch_tables(dsn: str) -> list[Finding]:
     name = "voicemail_msgs"
     try:
         connection = await connect(dsn, application_name="doctor")
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+    except DatabaseFailed as error:
         return [
             failed(
                 name,
-                f"{where(dsn)} cannot be used: {error or type(error).__name__}",
+                f"{where(dsn)} cannot be used: {error.reason}",
                 "no message can be read",
                 "start PostgreSQL, or mend VOICEMAIL_SWITCH_DATABASE_URL",
             )

@@ -3,13 +3,11 @@
 import secrets
 from pathlib import Path
 
-import asyncpg
-
 from app.addressing import Domain, Extension, MailboxAddress
 from app.config import Settings
-from app.database.pool import UNAVAILABLE, connect
+from app.database.pool import connect
 from app.doctor.report import Finding, State, failed, ok, skipped, warning
-from app.errors import SwitchRefused, SwitchUnavailable, VoicemailError
+from app.errors import DatabaseFailed, MissingTable, SwitchRefused, SwitchUnavailable, VoicemailError
 from app.mailboxes.directory import batch_store
 from app.switch import commands
 from app.switch.directory.model import Directory, DirectoryRefused, DirectoryUser
@@ -107,9 +105,9 @@ async def check_mailboxes(dsn: str, settings: Settings) -> list[Finding]:
             backlog = await batch_store.backlog(connection, settings.domain)
         finally:
             await connection.close()
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except MissingTable:
         return [skipped(name, "the service has not used this database yet")]
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+    except DatabaseFailed as error:
         why = type(error).__name__
         return [failed(name, f"cannot be read: {why}", "mailboxes are not read either", "mend what the checks above say")]
     counts = f"{applied} applied, {backlog}"

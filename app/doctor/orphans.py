@@ -2,10 +2,8 @@
 
 from contextlib import AsyncExitStack
 
-import asyncpg
-
 from app.config import Settings
-from app.database.pool import UNAVAILABLE, close_pool, open_pool
+from app.database.pool import close_pool, open_pool
 from app.doctor.report import Finding, ok, skipped, warning
 from app.errors import VoicemailError
 from app.messages.orphans import Orphans
@@ -32,7 +30,7 @@ async def check_orphans(settings: Settings, dsn: str | None, switch_dsn: str | N
                 if not await pool.fetchval("SELECT to_regclass('voicemail.message') IS NOT NULL"):
                     pool = None  # before the first start
             found = [orphan.path async for orphan in Orphans(pool, switch_pool, paths, None).find()]
-    except (*UNAVAILABLE, asyncpg.PostgresError, VoicemailError) as error:
+    except VoicemailError as error:
         return [skipped(NAME, f"they could not be looked for: {type(error).__name__}")]
     if not found:
         return [ok(NAME, "none that is older than ten minutes")]

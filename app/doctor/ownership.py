@@ -1,12 +1,10 @@
 """Are the mailbox files in the directory folder this installation's own?"""
 
-import asyncpg
-
 from app.addressing import Domain
 from app.config import Settings
-from app.database.pool import UNAVAILABLE, close_pool, open_pool
+from app.database.pool import close_pool, open_pool
 from app.doctor.report import Finding, failed, ok, skipped
-from app.errors import VoicemailError
+from app.errors import DatabaseFailed, MissingTable, VoicemailError
 from app.mailboxes.directory import installation, ownership
 from app.mailboxes.directory.ownership import Folder
 from app.switch.directory.files import FilesDirectory
@@ -28,7 +26,7 @@ async def check_files(dsn: str | None, switch: EventSocket, settings: Settings) 
         if dsn is None:
             return [skipped(_NAME, f"there are {len(files)}, and only the service looks into the embedded database: see /readyz")]
         folder, owner = await _compared(dsn, directory, owner)
-    except (*UNAVAILABLE, asyncpg.PostgresError):
+    except DatabaseFailed:
         return [skipped(_NAME, "the database does not answer")]
     except VoicemailError as error:
         return [failed(_NAME, error.detail, "nobody knows whose the files are", "give the folder to the service's user")]
@@ -45,7 +43,7 @@ async def _compared(dsn: str, directory: FilesDirectory, owner: Owner) -> tuple[
         async with pool.acquire() as connection:
             owner = Owner(await installation.known_id(connection) or _UNKNOWN, owner.domain)
         return await ownership.compare(pool, owner, files), owner
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except MissingTable:
         # The service was never started on this database: it knows no mailbox.
         others = [extension for extension, laid in files.items() if laid.foreign_to(owner)]
         return Folder(files, {}, others, [], theirs(files.values(), owner)), owner

@@ -3,12 +3,10 @@
 import os
 from pathlib import Path
 
-import asyncpg
-
 from app.config import Settings
-from app.database.pool import UNAVAILABLE, connect
+from app.database.pool import connect
 from app.doctor.report import Finding, failed, ok, skipped, warning
-from app.errors import NotFound
+from app.errors import DatabaseFailed, NotFound
 from app.recordings.paths import RecordingPaths
 from app.recordings.remover import FileRemover
 
@@ -31,8 +29,8 @@ async def check_recordings(settings: Settings, switch_dsn: str | None) -> list[F
             rows = await connection.fetch(_NEWEST, settings.domain)
         finally:
             await connection.close()
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        why = f"the newest rows cannot be read: {type(error).__name__}"
+    except DatabaseFailed as error:
+        why = f"the newest rows cannot be read: {error.reason}"
         return [folder, failed("recordings path", why, "no message can be read", "mend what the checks above say")]
     paths = RecordingPaths(root, settings.recordings_root_on_switch)
     return [folder, _mapping(paths, settings, [row["file_path"] for row in rows])]

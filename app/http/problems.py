@@ -7,9 +7,10 @@ import orjson
 import structlog
 from aiohttp import web
 
-from app.database.pool import UNAVAILABLE
 from app.errors import (
     Conflict,
+    DatabaseRefused,
+    DatabaseUnavailable,
     FieldError,
     Forbidden,
     Invalid,
@@ -20,6 +21,7 @@ from app.errors import (
     Unauthorized,
     Unavailable,
     VoicemailError,
+    file_and_reason,
     places_of,
 )
 
@@ -78,16 +80,20 @@ def problem_of(error: Exception) -> web.Response:
         return _of_aiohttp(error)
     if isinstance(error, Unauthorized | Forbidden):
         return _of_access(error)
-    if isinstance(error, VoicemailError):
+    if isinstance(error, VoicemailError) and not isinstance(error, DatabaseRefused):
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         if isinstance(error, Invalid) and error.errors:
             return problem(status, "some fields are wrong", errors=error.errors, more=error.more)
+        if isinstance(error, DatabaseUnavailable):
+            log.warning("database_unavailable", reason=error.reason)
         return problem(status, error.detail, headers=_RETRY if status == 503 else None)
-    if isinstance(error, UNAVAILABLE):
-        log.warning("database_unavailable", error=type(error).__name__)
-        return problem(503, "the database does not answer; try again later", headers=_RETRY)
     # The text of an exception may quote what it choked on, so only its type and place are told.
-    log.error("request_failed", error=type(error).__name__, at=places_of(error))
+    facts: dict[str, str] = {"error": type(error).__name__}
+    if isinstance(error, OSError):
+        facts["reason"] = file_and_reason(error)
+    elif isinstance(error, DatabaseRefused):
+        facts["reason"] = error.detail
+    log.error("request_failed", **facts, at=places_of(error))
     return problem(500, "this is a fault of the service; its log says where")
 
 

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-import asyncpg
-
-from app.database.pool import UNAVAILABLE, Connection, connect
+from app.database.pool import Connection, connect
+from app.errors import DatabaseRefused, DatabaseUnavailable
 
 _STATEMENT = 10.0  # seconds
 _LOCK = "SELECT pg_try_advisory_lock($1)"
@@ -31,7 +30,7 @@ class Claims:
     async def hold(self, owner: UUID) -> AsyncIterator[bool]:
         """Whether the thing with this id is ours for the block; False where this or another process works on it.
 
-        Raises one of ``UNAVAILABLE`` where the database is away.
+        Raises ``DatabaseUnavailable``.
         """
         if owner in self._held:
             yield False
@@ -69,9 +68,9 @@ class Claims:
             if self._connection is None or self._connection.is_closed():
                 return  # the lock went with its connection
             try:
-                with suppress(asyncpg.PostgresError):
+                with suppress(DatabaseRefused):
                     await self._connection.fetchval(_UNLOCK, key)
-            except UNAVAILABLE:
+            except DatabaseUnavailable:
                 self._drop()
 
     def _drop(self) -> None:

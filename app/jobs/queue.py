@@ -104,7 +104,7 @@ class Jobs:
                 try:
                     await self._session()
                 # Not only what says that the database is away: a statement that was queued behind the one under which the server
-                # died ends as asyncpg's InternalClientError, and the worker must outlive that too.
+                # died may end in any way, and the worker must outlive that too.
                 except Exception as error:  # noqa: BLE001
                     if self._connected or not away:
                         log.warning("jobs_interrupted", error=type(error).__name__, detail=str(error))

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.database.pool import Connection, Pool
+from app.errors import DatabaseFailed
 from app.jobs.queue import Jobs
 from app.jobs.retries import job_key
 
@@ -43,7 +43,7 @@ class Sweep:
             try:
                 await self.step()
                 away = False
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 if not away:
                     log.warning("sweep_waiting", error=type(error).__name__)
                 away = True

@@ -27,7 +27,7 @@ _KEY_FACT = "secret_key_fingerprint"
 
 
 class Mailboxes:
-    """The mailboxes of one domain. A database that is away raises what asyncpg raises."""
+    """The mailboxes of one domain. Raises ``DatabaseUnavailable``."""
 
     def __init__(
         self,

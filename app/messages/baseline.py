@@ -104,6 +104,6 @@ class Baseline:
 async def _keys(there: Connection, first: str | None) -> AsyncIterator[list[bytes]]:
     """The keys of all rows; of those that the ``first`` snapshot shows, if one was noted before."""
     with store.reading_table():
-        cursor = await (there.cursor(ALL) if first is None else there.cursor(BEFORE_SNAPSHOT, first))
+        cursor = await (there.open_cursor(ALL) if first is None else there.open_cursor(BEFORE_SNAPSHOT, first))
         while found := await cursor.fetch(_BATCH):
             yield [MessageRow(domain, username, uuid, path, *_REST).key for domain, username, uuid, path in found]

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable, Collection
 
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE, Pool
+from app.database.pool import Pool
+from app.errors import DatabaseFailed
 from app.messages import heard
 from app.messages.lost import LeftMessage, left_message
 from app.recordings.paths import RecordingPaths
@@ -50,7 +50,7 @@ class Hearing:
                 while self._waiting:
                     await self._write()
                 pause = 0.5
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 log.warning("heard_message_not_written", reason=type(error).__name__, waiting=len(self._waiting))
                 self._wake.set()
                 await asyncio.sleep(pause)

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE, Pool
+from app.database.pool import Pool
 from app.errors import VoicemailError
 from app.messages import store as records
 from app.messages.hints import Hints
@@ -92,7 +91,7 @@ class Intake:
                 self._told("")
                 pause = 0.5
                 await self._wait()
-            except (*UNAVAILABLE, asyncpg.PostgresError, VoicemailError) as error:
+            except VoicemailError as error:
                 self._full_due = 0.0
                 self._told(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(pause)

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from uuid import uuid5
 
-import asyncpg
-
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection
-from app.errors import Invalid
+from app.errors import Invalid, UnfitValue
 from app.recordings.model import is_message_name
 from app.recordings.paths import RecordingPaths
 from app.switch.esl.reply import Event
@@ -128,7 +126,7 @@ async def insert(connection: Connection, left: LeftMessage) -> bool:
     """Insert the row unless a row names the recording already; whether it was inserted. Raises ``Unavailable``."""
     try:
         return await _insert(connection, left, left.caller_name, left.caller_number)
-    except asyncpg.DataError:  # a database of another encoding: shorter, or without these letters
+    except UnfitValue:  # a database of another encoding: shorter, or without these letters
         plain = (text.encode("ascii", "replace").decode() for text in (left.caller_name, left.caller_number))
         return await _insert(connection, left, *plain)
 

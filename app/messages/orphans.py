@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-import asyncpg
 import structlog
 
 from app.addressing import MailboxAddress
-from app.database.pool import UNAVAILABLE, Pool
+from app.database.pool import Pool
 from app.errors import VoicemailError
 from app.messages import removal_store as removals
 from app.messages.lost import LeftMessage, left_file, mailbox_of
@@ -61,10 +61,8 @@ class Orphans:
     async def run(self) -> None:
         """Look for them now and then until cancelled."""
         while True:
-            try:
+            with suppress(VoicemailError):  # whoever needs the table or the folder says so
                 await self.look()
-            except (*UNAVAILABLE, asyncpg.PostgresError, VoicemailError):
-                pass  # whoever needs the table or the folder says so
             await asyncio.sleep(self._every)
 
     async def look(self) -> int:

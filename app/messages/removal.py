@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.pool import UNAVAILABLE, Connection, Pool
-from app.errors import Invalid, NotFound, SwitchRefused, Unavailable
+from app.database.pool import Connection, Pool
+from app.errors import DatabaseFailed, Invalid, NotFound, SwitchRefused, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
 from app.jobs.retries import Retries, job_key
@@ -125,10 +124,10 @@ class Removal:
             await self._settle(reached[-1], RemovalState.KEPT, str(doubt))
         except TooEarly as early:
             await self._postpone(reached[-1], str(early), early.seconds)
-        except (Unavailable, SwitchRefused, NotFound) as error:
+        except (DatabaseFailed, Unavailable, SwitchRefused, NotFound) as error:
             await self._later(reached[-1], error.detail)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            await self._later(reached[-1], f"{type(error).__name__} while removing the message")
+        except OSError as error:
+            await self._later(reached[-1], file_and_reason(error))
 
     async def _go_on(self, reached: list[RemovalTask]) -> None:
         """One step after the other, from where it stands to the end."""

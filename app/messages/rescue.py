@@ -5,12 +5,20 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-import asyncpg
 import structlog
 
 from app.addressing import MailboxAddress
-from app.database.pool import UNAVAILABLE, Pool
-from app.errors import NotFound, SwitchRefused, SwitchUnavailable, Unavailable, VoicemailError
+from app.database.pool import Pool
+from app.errors import (
+    ConstraintViolated,
+    DatabaseUnavailable,
+    NotFound,
+    SwitchRefused,
+    SwitchUnavailable,
+    Unavailable,
+    UnfitValue,
+    VoicemailError,
+)
 from app.mailboxes import store as mailboxes
 from app.messages import heard, lost
 from app.messages import removal_store as removals
@@ -83,7 +91,7 @@ class Rescue:
             try:
                 await self.step()
                 pause, trouble = self._every, ""
-            except (*UNAVAILABLE, asyncpg.PostgresError, VoicemailError) as error:
+            except VoicemailError as error:
                 if f"{type(error).__name__}: {error}" != trouble:
                     trouble = f"{type(error).__name__}: {error}"
                     log.warning("rescue_waiting", reason=trouble)
@@ -150,7 +158,9 @@ class Rescue:
             elif look.found is Found.READY and await self._is_mailbox(one.left.address, path):
                 try:
                     inserted += [path] if await self._insert(one, look, seen_too=seen_too) else []
-                except (Unavailable, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+                except DatabaseUnavailable:
+                    raise  # then there is no other either that could be inserted
+                except (Unavailable, UnfitValue, ConstraintViolated) as error:
                     trouble = error  # as one row that the table does not take: the others are not held up by it
         async with self._pool.acquire() as connection:
             await heard.forget(connection, over)

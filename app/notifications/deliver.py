@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.pool import UNAVAILABLE, Connection, Pool
-from app.errors import NotFound, Unavailable
+from app.database.pool import Connection, Pool
+from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
 from app.jobs.retries import job_key
@@ -118,10 +117,12 @@ class Mailer:
         notification = delivery.notification
         try:
             result = await self._result(delivery)
+        except DatabaseFailed as error:
+            result = Result(trouble=f"the switch's database cannot be read: {error.detail}")
         except (NotFound, Unavailable) as error:
             result = Result(trouble=error.detail)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            result = Result(trouble=f"the switch's database cannot be read: {type(error).__name__}")
+        except OSError as error:
+            result = Result(trouble=file_and_reason(error))
         except Overtaken:
             log.warning("mail_attempt_overtaken", **_facts(notification))
             return
@@ -202,8 +203,8 @@ class Mailer:
         try:
             async with self._pool.acquire() as connection:
                 ours = await ledger.expose(connection, notification, addresses, self._retries)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            raise Unavailable(f"the mail was not sent: the ledger cannot be written ({type(error).__name__})") from error
+        except DatabaseFailed as error:
+            raise Unavailable(f"the mail was not sent: the ledger cannot be written ({error.detail})") from error
         if not ours:
             raise Overtaken
 
@@ -230,10 +231,10 @@ class Mailer:
         while True:
             try:
                 await write()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 if loop.time() + pause > deadline:
                     raise
-                log.warning("mail_outcome_waits", error=type(error).__name__)
+                log.warning("mail_outcome_waits", reason=error.reason)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
             else:

@@ -5,11 +5,10 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
-import asyncpg
 import structlog
 from watchfiles import Change, awatch
 
-from app.database.pool import UNAVAILABLE
+from app.errors import DatabaseFailed, file_and_reason
 from app.recordings.files import RecordingsFolderGone, folder_identity
 from app.recordings.index import RecordingIndex
 from app.recordings.model import is_message_name
@@ -71,14 +70,14 @@ class RecordingWatcher:
             except* _Replaced:
                 log.info("recordings_folder_replaced")
                 pause = 0.0
-            except* (*UNAVAILABLE, asyncpg.PostgresError) as group:
+            except* (DatabaseFailed, OSError) as group:
                 self._say("recordings_index_failed", first_of(group))
                 pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
     def _say(self, event: str, error: BaseException, **facts: float) -> None:
         """Log a trouble once, not at every try."""
-        trouble = f"{type(error).__name__}: {error}"
+        trouble = file_and_reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         if trouble != self._trouble:
             self._trouble = trouble
             log.warning(event, reason=trouble, **facts)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE
+from app.errors import DatabaseFailed
 from app.sandbox.directory import DirectoryEntry, StaticDirectory
 from app.sandbox.events import EventSource
 from app.sandbox.tables import NewMessage, StandInTables
@@ -75,13 +74,13 @@ class Mailboxes:
         stored = True
         try:
             await self.tables.insert(clean)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        except DatabaseFailed as error:
             # As mod_voicemail: it does not look at what became of its INSERT, and goes on.
             log.warning("stand_in_row_lost", extension=message.username, uuid=message.uuid, error=type(error).__name__)
             stored = False
         try:
             await self.light(message.username, message.domain, "NEW")
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        except DatabaseFailed as error:
             log.warning("stand_in_lamp_lost", extension=message.username, error=type(error).__name__)
         return stored
 

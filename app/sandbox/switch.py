@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 from xml.sax.saxutils import quoteattr
 
-import asyncpg
-
+from app.errors import DatabaseFailed
 from app.sandbox import vm_commands as voicemail
 from app.sandbox.directory import DirectoryBroken, DirectoryEntry, StaticDirectory, user_xml
 from app.sandbox.esl_server import Session
@@ -145,7 +144,7 @@ class StandInSwitch:
                 return await self._files.call(name.removeprefix("vm_fsdb_"), arguments)
             command = self._commands.get(name)
             return f"-ERR {name} Command not found!\n" if command is None else await command(arguments)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (DatabaseFailed, OSError):
             return ""  # its statement failed: mod_voicemail goes on as if it had found nothing
 
     def _bound(self, work: Callable[[Mailboxes, str], Awaitable[str]]) -> Command:

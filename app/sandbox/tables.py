@@ -8,8 +8,11 @@ import asyncpg
 import structlog
 
 from app.database.pool import Pool, close_pool, keep_session, open_pool
+from app.errors import DatabaseRefused
 
 log = structlog.get_logger(__name__)
+
+_DEADLOCK = "40P01"  # the SQLSTATE of deadlock_detected
 
 TABLES = Path(__file__).with_name("voicemail_tables.sql")
 # Two starts at once must not both create them.
@@ -90,7 +93,9 @@ class StandInTables:
                     await connection.execute(_LOCK)
                     await connection.execute(TABLES.read_text())
                 return
-            except asyncpg.DeadlockDetectedError:
+            except DatabaseRefused as error:
+                if error.sqlstate != _DEADLOCK:
+                    raise
                 # The service creates an index of its own just now, and each waits for the other until the server ends one.
                 log.info("stand_in_tables_again")
 

@@ -88,13 +88,20 @@ def test_a_module_is_short_and_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(text))
 
 
-def test_only_the_switch_folder_knows_greenswitch_and_gevent() -> None:
-    knowing = {
+def knowing(*libraries: str) -> set[str]:
+    """The folders of app in which a module imports one of these libraries."""
+    return {
         path.relative_to(APP).parts[0]
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
-        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"greenswitch", "gevent"})
-        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] in {"greenswitch", "gevent"} for alias in node.names))
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in libraries)
+        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] in libraries for alias in node.names))
     }
 
-    assert knowing <= {"switch"}
+
+def test_no_capability_knows_asyncpg() -> None:
+    assert knowing("asyncpg") <= {"database", "embedded", "jobs", "sandbox"}
+
+
+def test_only_the_switch_folder_knows_greenswitch_and_gevent() -> None:
+    assert knowing("greenswitch", "gevent") <= {"switch"}

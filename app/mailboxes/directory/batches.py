@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.pool import UNAVAILABLE, Connection, Pool
-from app.errors import SwitchUnavailable, Unavailable
+from app.database.pool import Connection, Pool
+from app.errors import DatabaseFailed, SwitchUnavailable, Unavailable
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory.batch_store import Outcome
 from app.mailboxes.directory.store import Entry
@@ -115,7 +114,7 @@ class DirectoryBatches:
                 while self.possible and await self._step():
                     continue
                 trouble = False
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 if not trouble:
                     log.warning("directory_batches_waiting", error=type(error).__name__)
                 trouble = True

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE
+from app.errors import DatabaseFailed
 from app.mailboxes.directory.publisher import DirectoryPublisher
 
 log = structlog.get_logger(__name__)
@@ -38,7 +37,7 @@ class DirectoryUpkeep:
         while True:
             try:
                 await step()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 log.warning("directory_upkeep_waiting", error=type(error).__name__)
                 await asyncio.sleep(_PAUSE)
             else:

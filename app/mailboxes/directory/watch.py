@@ -6,11 +6,11 @@ A look costs a ``stat`` of each file and the names in the table; only a file tha
 import asyncio
 from itertools import islice
 
-import asyncpg
 import structlog
 
 from app.addressing import Extension
-from app.database.pool import UNAVAILABLE, Pool
+from app.database.pool import Pool
+from app.errors import DatabaseFailed
 from app.mailboxes import store
 from app.mailboxes.directory import installation, ownership
 from app.mailboxes.directory.ownership import Folder
@@ -47,7 +47,7 @@ class DirectoryWatch:
         while True:
             try:
                 await self.look()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 if not away:
                     log.warning("directory_watch_waiting", error=type(error).__name__)
                 away = True
@@ -74,7 +74,7 @@ class DirectoryWatch:
         try:
             async with self._pool.acquire() as connection:
                 trouble = await installation.directory_trouble(connection, self._owner.domain)
-        except (*UNAVAILABLE, asyncpg.PostgresError):
+        except DatabaseFailed:
             return  # the database's own check tells it
         if trouble is None:
             raise DirectoryRefused(f"{self._directory.folder} was not looked at yet")

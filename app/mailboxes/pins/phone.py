@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import asyncpg
 import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
-from app.database.pool import UNAVAILABLE, Pool
-from app.errors import Unavailable
+from app.database.pool import Pool
+from app.errors import DatabaseRefused, Unavailable
 from app.mailboxes import fields, store
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
@@ -119,7 +118,7 @@ class PhonePins:
     async def _try(self) -> None:
         try:
             await self.sync()
-        except (Unavailable, asyncpg.PostgresError, *UNAVAILABLE) as error:
+        except (Unavailable, DatabaseRefused) as error:
             # Without its text: that of a database may quote values.
             log.warning("pins_not_synced", error=type(error).__name__)
 

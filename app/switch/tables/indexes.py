@@ -6,10 +6,10 @@ They are not unique and constrain nothing, so the switch can neither fail on the
 
 import asyncio
 
-import asyncpg
 import structlog
 
-from app.database.pool import UNAVAILABLE, Connection, Pool
+from app.database.pool import Connection, Pool
+from app.errors import DatabaseFailed, MissingRight
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Indexes:
         while True:
             try:
                 await self.ensure()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DatabaseFailed as error:
                 self._tell("message_indexes_failed", f"{type(error).__name__}: {error}")
             await asyncio.sleep(self._every)
 
@@ -61,7 +61,7 @@ class Indexes:
             if left_over:  # by a build that was broken off
                 await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", timeout=_LONGEST)
             await connection.execute(statement, timeout=_LONGEST)
-        except asyncpg.InsufficientPrivilegeError:
+        except MissingRight:
             self._tell("message_index_not_allowed", "the database role does not own voicemail_msgs", to_do=statement)
         else:
             log.info("message_index_created", name=name)

@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
 from app.database.pool import Connection
 from app.database.readers import Source
-from app.errors import Unavailable
+from app.errors import MissingColumn, MissingRight, MissingTable, Unavailable
 from app.switch.tables.model import MessageRow, uuid_in
 
 _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
@@ -92,9 +90,9 @@ def reading_table() -> Iterator[None]:
     """Say what a missing or closed voicemail_msgs means. Raises ``Unavailable``."""
     try:
         yield
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+    except (MissingTable, MissingColumn) as error:
         raise Unavailable("the switch has not created voicemail_msgs yet, or is creating it anew") from error
-    except asyncpg.InsufficientPrivilegeError as error:
+    except MissingRight as error:
         raise Unavailable("the service's database role may not read or change voicemail_msgs") from error
 
 

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import asyncpg
-
 from app.addressing import MailboxAddress
-from app.database.pool import UNAVAILABLE, Pool
-from app.errors import DatabaseUnavailable, Unavailable
+from app.database.pool import Pool
+from app.errors import DatabaseRefused, DatabaseUnavailable, MissingColumn, MissingRight, MissingTable, Unavailable
 
 # What this service reads and writes of the tables that mod_voicemail creates.
 COLUMNS: Mapping[str, frozenset[str]] = {
@@ -76,24 +74,24 @@ class VoicemailTables:
         """Read one row of ``table``, one of ``COLUMNS``, as the service does. Raises ``Unavailable`` and says why."""
         try:
             await self._pool.fetchrow(READ[table])
-        except UNAVAILABLE as error:
+        except DatabaseUnavailable as error:
             raise DatabaseUnavailable("the switch's database does not answer") from error
-        except asyncpg.InsufficientPrivilegeError as error:
+        except MissingRight as error:
             raise Unavailable(f"the service's database role may not read {table}: GRANT SELECT ON {table} to it") from error
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        except (MissingTable, MissingColumn) as error:
             lacking = (await self.missing()).get(table, frozenset()) or COLUMNS[table]
             what = "is not there" if lacking == COLUMNS[table] else f"lacks {', '.join(sorted(lacking))}"
             raise Unavailable(f"{table} {what}: the switch creates it when mod_voicemail loads its profile") from error
-        except asyncpg.PostgresError as error:
+        except DatabaseRefused as error:
             # Not the server's own message: it could quote values.
-            raise Unavailable(f"{table} cannot be read: {type(error).__name__}") from error
+            raise Unavailable(f"{table} cannot be read: {error.detail}") from error
 
     async def pins(self, address: MailboxAddress) -> tuple[str, ...]:
         """The PINs set for a mailbox by phone or by this service: usually none or one, more where rows disagree."""
         with _away():
             try:
                 rows = await self._pool.fetch(PINS_OF_MAILBOX, address.extension, address.domain)
-            except asyncpg.UndefinedTableError:
+            except MissingTable:
                 return ()  # the switch creates it when its voicemail profile first loads
             return tuple(row["password"] for row in rows)
 
@@ -102,7 +100,7 @@ class VoicemailTables:
         with _away():
             try:
                 rows = await self._pool.fetch(PINS_OF_DOMAIN, domain)
-            except asyncpg.UndefinedTableError:
+            except MissingTable:
                 return {}
         return _by_username(rows)
 
@@ -111,7 +109,7 @@ class VoicemailTables:
         with _away():
             try:
                 rows = await self._pool.fetch(PINS_OF_MAILBOXES, domain, usernames)
-            except asyncpg.UndefinedTableError:
+            except MissingTable:
                 return {}
         return _by_username(rows)
 
@@ -122,7 +120,7 @@ class VoicemailTables:
         with _away():
             try:
                 rows = await self._pool.fetch(SET_PINS, domain, *values)
-            except asyncpg.UndefinedTableError:
+            except MissingTable:
                 return frozenset()  # as above: then there is no second PIN
         return frozenset(row["username"] for row in rows)
 
@@ -138,8 +136,8 @@ def _by_username(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]
 def _away() -> Iterator[None]:
     try:
         yield
-    except UNAVAILABLE as error:
+    except DatabaseUnavailable as error:
         raise DatabaseUnavailable("the switch's database does not answer") from error
-    except (asyncpg.UndefinedColumnError, asyncpg.InsufficientPrivilegeError) as error:
+    except (MissingColumn, MissingRight) as error:
         # Not the server's own message: it could quote the statement's values.
         raise Unavailable("the service's database role may not use voicemail_prefs, or the table is an old one") from error

@@ -19,9 +19,9 @@ from app.access.changes import TokenChanges
 from app.access.tokens import Tokens
 from app.access.usage import TokenUsage
 from app.database.migrations import migrate
-from app.database.pool import UNAVAILABLE, Pool, open_pool
+from app.database.pool import Pool, open_pool
 from app.embedded.postgres import EmbeddedPostgres
-from app.errors import InvalidToken
+from app.errors import DatabaseUnavailable, InvalidToken
 from tests.support.access_tokens import LAB, OPERATOR, make_token, revoke_token
 from tests.support.pbx import CHECKOUT, PATIENCE, Site
 
@@ -136,7 +136,7 @@ async def test_after_a_restart_of_the_database_revocations_are_heard_of_again(tm
             assert await copy.works(text)
             await postgres.stop()
             await copy.until(False)
-            with pytest.raises(UNAVAILABLE):
+            with pytest.raises(DatabaseUnavailable):
                 await copy.works(text)  # nothing is let in on an old word
 
             await postgres.start()

@@ -15,7 +15,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.database.pool import UNAVAILABLE
 from app.embedded import account as accounts
 from app.embedded import binaries as installed
 from app.embedded.binaries import Binaries, find_binaries, installations
@@ -172,7 +171,7 @@ async def test_a_server_that_dies_under_a_running_service_comes_back_at_the_same
                 try:
                     assert await read(dsn) == "here"
                     break
-                except UNAVAILABLE:
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                     await asyncio.sleep(0.02)
         watch.cancel()
         second = postmaster(folder)

@@ -13,8 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.database.migrations import migrate
-from app.database.pool import UNAVAILABLE, Pool, connect, open_pool
+from app.database.pool import Pool, connect, open_pool
 from app.embedded.postgres import EmbeddedPostgres
+from app.errors import DatabaseUnavailable
 from app.jobs.queue import Jobs
 
 
@@ -335,7 +336,7 @@ async def enqueue_when_possible(jobs: Jobs, dsn: str, payload: str) -> None:
                 await jobs.enqueue(connection, "test", payload, dedupe_key=payload)
                 await connection.close()
                 return
-            except UNAVAILABLE:
+            except DatabaseUnavailable:
                 await asyncio.sleep(0.02)
 
 
