@@ -31,7 +31,7 @@ _AWAY: tuple[type[Exception], ...] = (
     asyncpg.DiskFullError,
 )
 # asyncpg's errors that are a fault of this program: ``ValueError`` are wrong settings and values that asyncpg cannot send.
-_FAULTS = (ValueError, asyncpg.UnsupportedClientFeatureError, asyncpg.UnsupportedServerFeatureError)
+_AS_THEY_ARE = (VoicemailError, ValueError, asyncpg.UnsupportedClientFeatureError, asyncpg.UnsupportedServerFeatureError)
 
 _BY_STATE: dict[str, type[DatabaseRefused]] = {
     "42P01": MissingTable,
@@ -46,7 +46,7 @@ _NAMES_ONLY = (MissingTable, MissingColumn, MissingRight)  # the server's messag
 
 def translated(error: Exception) -> Exception:
     """What an error of a statement, or of connecting, is outside of this folder; an unknown one is itself."""
-    if isinstance(error, VoicemailError | _FAULTS):
+    if isinstance(error, _AS_THEY_ARE):
         return error
     if isinstance(error, _AWAY):
         return DatabaseUnavailable("the database does not answer; try again later", reason=_text(error))

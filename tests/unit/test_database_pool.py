@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -124,16 +125,8 @@ async def test_a_refusal_holds_no_value_of_the_statement(pool: Pool) -> None:
 
 
 async def test_a_missing_right_is_told_apart(pool: Pool) -> None:
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("CREATE ROLE nobody_here")
-        await connection.execute("SET LOCAL ROLE nobody_here")
-
-        with pytest.raises(MissingRight):
-            async with connection.transaction():
-                await connection.fetch("SELECT * FROM voicemail.installation")
-
-        await connection.execute("RESET ROLE")
-        await connection.execute("DROP ROLE nobody_here")
+    with pytest.raises(MissingRight, match="permission denied"):
+        await pool.execute("CREATE ROLE nobody_here SUPERUSER")
 
 
 @pytest.mark.parametrize(
@@ -204,10 +197,13 @@ async def test_a_closed_connection_and_a_closed_pool_are_unavailable(database: s
 
 
 async def test_a_refused_password_is_unavailable_and_its_reason_is_for_the_operator(database: str) -> None:
-    with pytest.raises(DatabaseUnavailable) as caught:
-        await connect(database.replace("//", "//nobody-knows:s3cret@").replace("@@", "@"), application_name="test")
+    place = urlsplit(database).netloc.rpartition("@")[2]
 
-    assert isinstance(caught.value.__cause__, asyncpg.PostgresError | OSError | ValueError | asyncpg.InterfaceError)
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await connect(urlsplit(database)._replace(netloc=f"nobody_here:s3cret@{place}").geturl(), application_name="test")
+
+    assert isinstance(caught.value.__cause__, asyncpg.PostgresError)
+    assert "nobody_here" not in caught.value.detail
     assert "s3cret" not in caught.value.reason
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.database import migrations
 from app.database.migrations import SchemaError, migrate, sql_folder
-from app.database.pool import Connection, Pool
+from app.database.pool import Connection, Pool, connect
 from app.errors import DatabaseUnavailable
 from app.jobs.queue import Jobs
 
@@ -28,7 +28,7 @@ async def empty(postgres: str, database_numbers: "count[int]") -> AsyncIterator[
 
 @pytest.fixture
 async def connection(empty: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(empty)
+    connection = await connect(empty, application_name="test")
     yield connection
     await connection.close()
 
