@@ -1,18 +1,13 @@
 """Queues what is due, whatever became of its job: the owner's rows are the truth, and the queue only says when to look."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 from uuid import UUID
 
-import structlog
-
 from app.database.pool import Connection, Pool
-from app.errors import DatabaseFailed
+from app.jobs.loop import Loop
 from app.jobs.queue import Jobs
 from app.jobs.retries import job_key
-
-log = structlog.get_logger(__name__)
 
 # Reads what is due now, the oldest first and at most so many: the id of each, and how often it was tried.
 Due: TypeAlias = Callable[[Connection, int], Awaitable[list[tuple[UUID, int]]]]
@@ -28,30 +23,15 @@ class Sweep:
         self._pool = pool
         self._jobs = jobs
         self._due = dict(due)
-        self._interval = interval
-        self._wake = asyncio.Event()
+        self._loop = Loop("sweep", self.step, every=interval)
 
     def wake(self) -> None:
         """Look now."""
-        self._wake.set()
+        self._loop.wake()
 
     async def run(self) -> None:
         """Look at once and then every ``interval`` seconds, until cancelled."""
-        away = False
-        while True:
-            self._wake.clear()
-            try:
-                await self.step()
-                away = False
-            except DatabaseFailed as error:
-                if not away:
-                    log.warning("sweep_waiting", error=type(error).__name__)
-                away = True
-            try:
-                async with asyncio.timeout(self._interval):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        await self._loop.run()
 
     async def step(self) -> None:
         """Queue what is due; what is queued already is not queued twice."""

@@ -1,23 +1,17 @@
 """Remembers every ``leave-message`` event until its row was seen, so that a message whose row never comes is not lost."""
 
-import asyncio
 from collections.abc import Callable, Collection
 
-import structlog
-
 from app.database.pool import Pool
-from app.errors import DatabaseFailed
+from app.jobs.loop import Loop
 from app.messages import heard
 from app.messages.lost import LeftMessage, left_message
 from app.recordings.paths import RecordingPaths
 from app.switch.esl.reply import Event
 
-log = structlog.get_logger(__name__)
-
 PATIENCE = 60.0  # seconds that a row may take after its event
 _MOST = 10_000  # events that wait while the database is away; the orphans tell of those that are dropped
 _BATCH = 500
-_LONGEST_PAUSE = 15.0
 
 
 class Hearing:
@@ -31,30 +25,22 @@ class Hearing:
         self._hint = hint
         self._patience = patience
         self._waiting: dict[str, LeftMessage] = {}
-        self._wake = asyncio.Event()
+        self._loop = Loop("hearing", self._write_all, every=None)
 
     def hear(self, event: Event) -> None:
         """Take an event of the switch; quick, for the Event Socket's callback."""
         left = left_message(event, self._paths)
         if left is not None and len(self._waiting) < _MOST:
             self._waiting.setdefault(left.file_path, left)
-            self._wake.set()
+            self._loop.wake()
 
     async def run(self) -> None:
         """Write down what was heard until cancelled; a database that is away is waited for."""
-        pause = 0.5
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                while self._waiting:
-                    await self._write()
-                pause = 0.5
-            except DatabaseFailed as error:
-                log.warning("heard_message_not_written", reason=type(error).__name__, waiting=len(self._waiting))
-                self._wake.set()
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+        await self._loop.run()
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            await self._write()
 
     async def _write(self) -> None:
         left = list(self._waiting.values())[:_BATCH]

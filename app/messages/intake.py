@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-import structlog
-
 from app.database.pool import Pool
 from app.errors import VoicemailError
+from app.jobs.loop import Loop, Step
 from app.messages import store as records
 from app.messages.hints import Hints
 from app.messages.model import Message
@@ -16,8 +15,6 @@ from app.recordings.paths import RecordingPaths
 from app.switch.tables import messages as store
 from app.switch.tables.model import MessageRow
 
-log = structlog.get_logger(__name__)
-
 TIMER = 15.0  # seconds between two looks when nothing calls for one
 FULL = 600.0  # seconds between two looks at the whole table
 _OVERLAP = 900  # seconds before the newest row that every look covers; more than FULL, so a late row is met by one or the other
@@ -26,7 +23,6 @@ _BREATH = 0.03  # seconds between two looks, however many hints come
 _POLL = 1.0  # seconds between two looks for the rows of hinted recordings
 _COSTLY = 10  # a look for them waits this many times as long as the last one took: without the index it reads the whole table
 _SLICE = 1000  # recordings a statement
-_LONGEST_PAUSE = 15.0  # seconds between two tries while a database is away
 
 
 class Intake:
@@ -61,7 +57,7 @@ class Intake:
         self._delays: list[float] = []
         self._newest: int | None = None
         self._known: set[bytes] = set()
-        self._trouble = ""
+        self._loop = Loop("intake", self._whole_after_trouble(self.step), every=None, wait=self._whole_after_trouble(self._wait))
 
     def wake(self, *, full: bool = False) -> None:
         """Look soon; with ``full`` at the whole table, as after a time without events."""
@@ -84,18 +80,7 @@ class Intake:
     async def run(self) -> None:
         """Look for new messages until cancelled."""
         self._full_due = 0.0  # what happened while another process led is not known here
-        pause = 0.5
-        while True:
-            try:
-                await self.step()
-                self._told("")
-                pause = 0.5
-                await self._wait()
-            except VoicemailError as error:
-                self._full_due = 0.0
-                self._told(f"{type(error).__name__}: {error}")
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+        await self._loop.run()
 
     async def step(self) -> None:
         """One look. Whenever it is interrupted, the next one does the rest."""
@@ -196,11 +181,14 @@ class Intake:
             self._delays = list(_AFTER_A_HINT)
             return
 
-    def _told(self, trouble: str) -> None:
-        """Log a trouble when it begins and when it is over."""
-        if trouble != self._trouble:
-            self._trouble = trouble
-            if trouble:
-                log.warning("intake_waiting", reason=trouble)
-            else:
-                log.info("intake_working")
+    def _whole_after_trouble(self, step: Step) -> Step:
+        """``step``, after whose failure the next look is one at the whole table."""
+
+        async def guarded() -> None:
+            try:
+                await step()
+            except (VoicemailError, OSError):
+                self._full_due = 0.0
+                raise
+
+        return guarded

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +10,8 @@ import structlog
 
 from app.addressing import MailboxAddress
 from app.database.pool import Pool
-from app.errors import VoicemailError
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 from app.messages import removal_store as removals
 from app.messages.lost import LeftMessage, left_file, mailbox_of
 from app.messages.rescue import Rescue
@@ -60,10 +60,11 @@ class Orphans:
 
     async def run(self) -> None:
         """Look for them now and then until cancelled."""
-        while True:
-            with suppress(VoicemailError):  # whoever needs the table or the folder says so
-                await self.look()
-            await asyncio.sleep(self._every)
+        retries = Retries(first=self._every / 10, longest=self._every)  # a look reads the whole folder
+        await Loop("orphans", self._step, every=self._every, retries=retries).run()
+
+    async def _step(self) -> None:
+        await self.look()
 
     async def look(self) -> int:
         """Count them, and log those that were not told of before."""

@@ -17,8 +17,9 @@ from app.errors import (
     SwitchUnavailable,
     Unavailable,
     UnfitValue,
-    VoicemailError,
 )
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 from app.mailboxes import store as mailboxes
 from app.messages import heard, lost
 from app.messages import removal_store as removals
@@ -86,17 +87,12 @@ class Rescue:
 
     async def run(self) -> None:
         """Look after what was heard until cancelled."""
-        pause, trouble = self._every, ""
-        while True:
-            try:
-                await self.step()
-                pause, trouble = self._every, ""
-            except VoicemailError as error:
-                if f"{type(error).__name__}: {error}" != trouble:
-                    trouble = f"{type(error).__name__}: {error}"
-                    log.warning("rescue_waiting", reason=trouble)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+        # Twice the usual time between two looks, so that a database that is away is not asked as often as one that is there.
+        retries = Retries(first=2 * self._every, longest=_LONGEST_PAUSE)
+        await Loop("rescue", self._step, every=self._every, retries=retries).run()
+
+    async def _step(self) -> None:
+        await self.step()
 
     async def step(self) -> int:
         """Look at everything that is due; how many rows were inserted."""

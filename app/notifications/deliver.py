@@ -12,7 +12,7 @@ from app.database.pool import Connection, Pool
 from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
-from app.jobs.retries import job_key
+from app.jobs.retries import Retries, job_key
 from app.mailboxes import store as mailboxes
 from app.messages.removal import Removal
 from app.notifications import store as ledger
@@ -37,6 +37,7 @@ from app.text import ascii_address
 
 log = structlog.get_logger(__name__)
 
+_WRITING = Retries(first=0.1, longest=2.0)  # of an outcome, while the database is away
 _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
@@ -227,16 +228,17 @@ class Mailer:
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write an outcome, also to a database that is being restarted: a mail whose acceptance is forgotten is sent twice."""
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._patience, 0.1
+        deadline, tries = loop.time() + self._patience, 1
         while True:
             try:
                 await write()
             except DatabaseFailed as error:
+                pause = _WRITING.delay(tries)
                 if loop.time() + pause > deadline:
                     raise
                 log.warning("mail_outcome_waits", reason=error.reason)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                tries += 1
             else:
                 return
 

@@ -9,6 +9,8 @@ import structlog
 from watchfiles import Change, awatch
 
 from app.errors import DatabaseFailed, file_and_reason
+from app.jobs.loop import Trouble
+from app.jobs.retries import Retries
 from app.recordings.files import RecordingsFolderGone, folder_identity
 from app.recordings.index import RecordingIndex
 from app.recordings.model import is_message_name
@@ -16,7 +18,7 @@ from app.recordings.paths import RecordingPaths
 
 log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds between two tries while the database is away
+_RETRIES = Retries(first=0.5, longest=60.0)  # while the database is away
 RESCAN = 600.0  # seconds; the kernel drops events when too many come at once
 
 
@@ -49,11 +51,11 @@ class RecordingWatcher:
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._blind = False
-        self._trouble = ""
+        self._trouble = Trouble("recordings_watch")
 
     async def run(self) -> None:
         """Watch until cancelled. A folder that is missing, or goes and comes back, is waited for."""
-        pause = _FIRST_PAUSE
+        failures = 0
         while True:
             try:
                 identity = await asyncio.to_thread(folder_identity, self._root)
@@ -63,7 +65,7 @@ class RecordingWatcher:
                     # The watch is in place before the scan begins, so nothing falls between them.
                     tasks.create_task(self._listen(root))
                     tasks.create_task(self._keep(identity))
-                pause = _FIRST_PAUSE
+                pause, failures = _RETRIES.first, 0
             except* RecordingsFolderGone as group:
                 self._say("recordings_folder_gone", first_of(group))
                 pause = self._look
@@ -72,15 +74,14 @@ class RecordingWatcher:
                 pause = 0.0
             except* (DatabaseFailed, OSError) as group:
                 self._say("recordings_index_failed", first_of(group))
-                pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                failures += 1
+                pause = _RETRIES.delay(failures)
             await asyncio.sleep(pause)
 
     def _say(self, event: str, error: BaseException, **facts: float) -> None:
         """Log a trouble once, not at every try."""
         trouble = file_and_reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        if trouble != self._trouble:
-            self._trouble = trouble
-            log.warning(event, reason=trouble, **facts)
+        self._trouble.tell(trouble, event=event, **facts)
 
     async def _listen(self, root: Path) -> None:
         try:
@@ -98,9 +99,8 @@ class RecordingWatcher:
         loop = asyncio.get_running_loop()
         while True:
             await self._index.scan()
-            if self._trouble and not self._blind:
-                self._trouble = ""
-                log.info("recordings_folder_watched_again")
+            if not self._blind:
+                self._trouble.over(event="recordings_folder_watched_again")
             began = loop.time()
             while loop.time() - began < (self._unwatched if self._blind else self._rescan):
                 await self._step()

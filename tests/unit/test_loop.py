@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, MissingTable
 from app.jobs.loop import Loop
 from app.jobs.retries import Retries
 
@@ -105,6 +105,89 @@ async def test_what_is_away_is_waited_for_and_told_once_at_its_begin_and_its_end
         task = asyncio.create_task(Loop("test", step, every=60, retries=SOON).run())
         await _until(lambda: steps == 5)
         await asyncio.sleep(0.02)
+        await _end(task)
+
+    assert [line["event"] for line in logs] == ["test_waiting", "test_working"]
+
+
+async def _trouble_of(error: Exception) -> dict[str, object]:
+    async def step() -> None:
+        raise error
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(Loop("test", step, every=60, retries=SOON).run())
+        await _until(lambda: logs)
+        await _end(task)
+    return dict(logs[0])
+
+
+async def test_an_error_of_a_file_is_waited_for_and_names_the_file_and_the_reason() -> None:
+    told = await _trouble_of(PermissionError(13, "Permission denied", "/recordings/msg_1.wav"))
+
+    assert told["reason"] == "/recordings/msg_1.wav: Permission denied"
+
+
+async def test_a_database_that_is_away_is_told_with_its_cause() -> None:
+    told = await _trouble_of(DatabaseUnavailable("the database does not answer", reason="connection refused"))
+
+    assert (told["reason"], told["cause"]) == ("the database does not answer", "connection refused")
+
+
+async def test_a_refused_statement_is_told_by_its_kind() -> None:
+    told = await _trouble_of(MissingTable("the database refused a statement: no such table", sqlstate="42P01"))
+
+    assert told["reason"] == "MissingTable: the database refused a statement: no such table"
+
+
+async def test_the_time_between_steps_may_depend_on_what_was_found() -> None:
+    steps = 0
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    task = asyncio.create_task(Loop("test", step, every=lambda: 0.01 if steps < 3 else 60).run())
+    await _until(lambda: steps == 3)
+    await asyncio.sleep(0.05)
+
+    assert steps == 3
+    await _end(task)
+
+
+async def test_without_a_time_only_a_wake_up_makes_another_step() -> None:
+    steps = 0
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    loop = Loop("test", step, every=None)
+    task = asyncio.create_task(loop.run())
+    await _until(lambda: steps == 1)
+    await asyncio.sleep(0.05)
+    assert steps == 1
+
+    loop.wake()
+    await _until(lambda: steps == 2)
+    await _end(task)
+
+
+async def test_a_wait_of_its_own_that_fails_is_a_trouble_like_a_failed_step() -> None:
+    waits = 0
+
+    async def step() -> None:
+        pass
+
+    async def wait() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 1:
+            raise DatabaseUnavailable
+        await asyncio.sleep(0.01)
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(Loop("test", step, every=None, wait=wait, retries=SOON).run())
+        await _until(lambda: waits == 3)
         await _end(task)
 
     assert [line["event"] for line in logs] == ["test_waiting", "test_working"]

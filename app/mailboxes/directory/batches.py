@@ -14,7 +14,9 @@ import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection, Pool
-from app.errors import DatabaseFailed, SwitchUnavailable, Unavailable
+from app.errors import SwitchUnavailable, Unavailable
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory.batch_store import Outcome
 from app.mailboxes.directory.store import Entry
@@ -30,10 +32,10 @@ log = structlog.get_logger(__name__)
 _MOST = 5000  # entries for one reload: more would keep what comes meanwhile waiting too long
 _CHUNK = 250  # entries for one transaction, each with a lock of PostgreSQL's; and for one window of questions to the switch
 _LOOK_EVERY = 1.0  # seconds; for what another copy of the service, or a command, wrote
-_AFTER_TROUBLE = 2.0  # seconds
+_AFTER_TROUBLE = Retries(first=2.0, longest=2.0)
 _BURST, _GATHER = 3, 0.25  # a batch of so many is followed by others: so many seconds make one reload of them
 _CLAIM_IS_OLD = 150.0  # seconds; longer than the longest reload: whoever holds the claim has stopped in the middle
-_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+_RETRIES = Retries(first=5.0, longest=300.0)  # of one entry
 _SHOWN = 300.0  # seconds between two equal lines in the log
 
 _Item = TypeVar("_Item")
@@ -83,6 +85,7 @@ class DirectoryBatches:
         self._switch = switch
         self._waiters = waiters
         self._woken = asyncio.Event()
+        self._loop = Loop("directory_batches", self._work_off, every=None, wait=self._pause, retries=_AFTER_TROUBLE)
         self._refused_claim_at: float | None = None
         self._reloading = False
         self._burst = False
@@ -107,18 +110,11 @@ class DirectoryBatches:
 
     async def run(self) -> None:
         """Work on what is due whenever there is something and the switch is there, until cancelled."""
-        trouble = False
-        while True:
-            await self._pause()
-            try:
-                while self.possible and await self._step():
-                    continue
-                trouble = False
-            except DatabaseFailed as error:
-                if not trouble:
-                    log.warning("directory_batches_waiting", error=type(error).__name__)
-                trouble = True
-                await asyncio.sleep(_AFTER_TROUBLE)
+        await self._loop.run()
+
+    async def _work_off(self) -> None:
+        while self.possible and await self._step():
+            continue
 
     async def _pause(self) -> None:
         try:
@@ -242,7 +238,7 @@ class DirectoryBatches:
             found = trouble or (state if work.user else DirectoryState(APPLIED))
             if refusal is not None:
                 found = DirectoryState(FAILED, refusal.detail)
-            pause = min(_FIRST_PAUSE * 2.0 ** min(work.entry.attempts, 10), _LONGEST_PAUSE)
+            pause = _RETRIES.delay(work.entry.attempts + 1)
             waiters.append(Outcome(work.entry, found, 0.0 if found.state is APPLIED else pause, removal=work.removal))
         return waiters
 

@@ -11,6 +11,8 @@ import structlog
 from app.addressing import Extension
 from app.database.pool import Pool
 from app.errors import DatabaseFailed
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 from app.mailboxes import store
 from app.mailboxes.directory import installation, ownership
 from app.mailboxes.directory.ownership import Folder
@@ -23,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 EVERY = 30.0  # seconds between two looks: what somebody edits is mended within a minute
 EVERY_IN_TROUBLE = 10.0  # seconds, so that what an operator did is seen soon
-_PAUSE = 2.0  # seconds between two tries while the database is away
+_RETRIES = Retries(first=2.0, longest=2.0)
 _AT_ONCE = 1000
 
 
@@ -43,18 +45,10 @@ class DirectoryWatch:
         """Look again and again, until cancelled."""
         self._right.clear()  # the table may be another one since this process last led
         self._told = None
-        away = False
-        while True:
-            try:
-                await self.look()
-            except DatabaseFailed as error:
-                if not away:
-                    log.warning("directory_watch_waiting", error=type(error).__name__)
-                away = True
-                await asyncio.sleep(_PAUSE)
-            else:
-                away = False
-                await asyncio.sleep(EVERY_IN_TROUBLE if self._told else EVERY)
+        await Loop("directory_watch", self.look, every=self._pause, retries=_RETRIES).run()
+
+    def _pause(self) -> float:
+        return EVERY_IN_TROUBLE if self._told else EVERY
 
     async def look(self) -> None:
         """Look once: have what differs written again, and note what is wrong."""

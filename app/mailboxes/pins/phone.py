@@ -13,7 +13,9 @@ import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Pool
-from app.errors import DatabaseRefused, Unavailable
+from app.errors import Unavailable
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 from app.mailboxes import fields, store
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
@@ -27,6 +29,7 @@ log = structlog.get_logger(__name__)
 _EVERY = 30.0  # seconds
 # The event comes before the row is written, so it is worth more than one look.
 _AFTER_HINT = (0.2, 1.0, 4.0)
+_RETRIES = Retries(first=5.0, longest=_EVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +48,16 @@ class PhonePins:
         self._domain = domain
         self._cipher = cipher
         self._tables = tables
-        self._woken = asyncio.Event()
+        self._loop = Loop("phone_pins", self._sync_all, every=_EVERY, after_wake=_AFTER_HINT, retries=_RETRIES)
 
     def hear(self, event: Event) -> None:
         """Look soon where the event tells of a PIN set by phone. It is a hint: who it is about is not taken from it."""
         if event.subclass == "vm::maintenance" and event.headers.get("VM-Action") == "change-password":
-            self._woken.set()
+            self._loop.wake()
 
     async def run(self) -> None:
         """Look every half minute and after every hint, until cancelled."""
-        while True:
-            for pause in _AFTER_HINT if self._woken.is_set() else (0.0,):
-                self._woken.clear()
-                await asyncio.sleep(pause)
-                await self._try()
-            try:
-                async with asyncio.timeout(_EVERY):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+        await self._loop.run()
 
     async def sync(self, extension: Extension | None = None) -> int:
         """Adopt what was set by phone, in one mailbox or in all; how many were. Raises ``Unavailable``."""
@@ -99,7 +93,7 @@ class PhonePins:
         for entry, pin in wanted:
             there = found.get(entry.extension, ())
             if there != (pin,) and entry.prefs_digest not in (None, self._digest(entry, there)):
-                self._woken.set()
+                self._loop.wake()
             else:
                 pins[entry.extension] = pin
         written = await self._tables.set_pins(self._domain, pins, instead_of=found)
@@ -115,12 +109,8 @@ class PhonePins:
     def _digest(self, entry: Entry, pins: Sequence[str]) -> bytes:
         return self._cipher.digest(MailboxAddress(Extension(entry.extension), self._domain), pins)
 
-    async def _try(self) -> None:
-        try:
-            await self.sync()
-        except (Unavailable, DatabaseRefused) as error:
-            # Without its text: that of a database may quote values.
-            log.warning("pins_not_synced", error=type(error).__name__)
+    async def _sync_all(self) -> None:
+        await self.sync()
 
     def _changed(self, seen: dict[str, tuple[str, ...]], known: dict[str, bytes]) -> list[MailboxAddress]:
         changed = []

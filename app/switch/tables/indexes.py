@@ -4,12 +4,12 @@ They are put there, and put back after mod_voicemail recreated its table.
 They are not unique and constrain nothing, so the switch can neither fail on them nor notice them.
 """
 
-import asyncio
-
 import structlog
 
 from app.database.pool import Connection, Pool
-from app.errors import DatabaseFailed, MissingRight
+from app.errors import MissingRight
+from app.jobs.loop import Loop
+from app.jobs.retries import Retries
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +37,8 @@ class Indexes:
 
     async def run(self) -> None:
         """See that the indexes are there, now and then, until cancelled."""
-        while True:
-            try:
-                await self.ensure()
-            except DatabaseFailed as error:
-                self._tell("message_indexes_failed", f"{type(error).__name__}: {error}")
-            await asyncio.sleep(self._every)
+        retries = Retries(first=self._every, longest=self._every)
+        await Loop("message_indexes", self.ensure, every=self._every, retries=retries).run()
 
     async def ensure(self) -> None:
         """Create what is missing, without locking the switch out of its table."""
