@@ -155,6 +155,13 @@ def file_and_reason(error: OSError) -> str:
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
+def explained(error: BaseException) -> str:
+    """What an error says to an operator; not for clients."""
+    if isinstance(error, DatabaseFailed):
+        return error.reason
+    return file_and_reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+
+
 def places_of(error: BaseException) -> list[str]:
     """The lines of this service that an exception passed through, outermost first; for logs that must not hold its text."""
     trace, places = error.__traceback__, []

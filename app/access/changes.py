@@ -7,6 +7,7 @@ import structlog
 from app.access.cache import GrantCache
 from app.access.store import CHANNEL
 from app.database.pool import Connection, connect
+from app.errors import explained
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class TokenChanges:
                 away = False
             except Exception as error:  # noqa: BLE001 - whatever ended this connection, the next one may work
                 if not away:
-                    log.warning("token_listener_interrupted", error=type(error).__name__)
+                    log.warning("token_listener_interrupted", error=type(error).__name__, detail=explained(error))
                 away = True
             await asyncio.sleep(_RETRY)
 

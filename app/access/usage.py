@@ -46,13 +46,13 @@ class TokenUsage:
                     away = False
                 except DatabaseUnavailable as error:
                     if not away:
-                        log.warning("token_use_not_written", error=type(error).__name__)
+                        log.warning("token_use_not_written", reason=error.reason)
                     away = True
         except asyncio.CancelledError:
             try:
                 await asyncio.wait_for(self.flush(), _LAST_WRITE)
             except DatabaseUnavailable as error:
-                log.warning("token_use_not_written", error=type(error).__name__)
+                log.warning("token_use_not_written", reason=error.reason)
             raise
 
     async def flush(self) -> None:

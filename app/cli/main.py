@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from app.cli import doctor, domain, mailbox, migrate, recording, sandbox, serve, token
-from app.errors import SettingsError, VoicemailError
+from app.errors import DatabaseFailed, SettingsError, VoicemailError
 
 cli = typer.Typer(
     name="voicemail", help="A voicemail backend for FreeSWITCH.", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -60,6 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         for item in error.errors:
             print(f"  {item.field}: {item.message}", file=sys.stderr)
         return 2
+    except DatabaseFailed as error:
+        why = "" if error.reason == error.detail else f" ({error.reason})"
+        print(f"voicemail: {error.detail}{why}", file=sys.stderr)
+        return 1
     except VoicemailError as error:
         print(f"voicemail: {error.detail}", file=sys.stderr)
         return 1

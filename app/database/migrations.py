@@ -12,7 +12,7 @@ import structlog
 
 import app
 from app.database.pool import Connection, connect
-from app.errors import DatabaseRefused, DatabaseUnavailable, MissingRight, VoicemailError
+from app.errors import DatabaseRefused, MissingRight, VoicemailError
 
 log = structlog.get_logger(__name__)
 
@@ -70,10 +70,7 @@ async def migrate(target: str | Connection, folder: Path | None = None) -> list[
     migrations = read_migrations(folder or sql_folder())
     if not isinstance(target, str):
         return await _migrate(target, migrations)
-    try:
-        connection = await connect(target, application_name="migrate", command_timeout=None)
-    except DatabaseUnavailable as error:
-        raise DatabaseUnavailable(f"{error.detail.partition(';')[0]}: {error.reason}", reason=error.reason) from error
+    connection = await connect(target, application_name="migrate", command_timeout=None)
     try:
         return await _migrate(connection, migrations)
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from app.database.pool import Connection, connect
+from app.errors import explained
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Leader:
                     connection.terminate()
             except Exception as error:  # noqa: BLE001 - whatever ended this connection, the next one may work
                 if not away:
-                    log.warning("leader_interrupted", error=type(error).__name__, detail=str(error))
+                    log.warning("leader_interrupted", error=type(error).__name__, detail=explained(error))
                 away = True
             await asyncio.sleep(_POLL)
 

@@ -21,7 +21,7 @@ from pgqueuer.errors import RetryRequested
 from pgqueuer.models import Job
 
 from app.database.pool import Connection, connect
-from app.errors import places_of
+from app.errors import explained, places_of
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Jobs:
                 # died may end in any way, and the worker must outlive that too.
                 except Exception as error:  # noqa: BLE001
                     if self._connected or not away:
-                        log.warning("jobs_interrupted", error=type(error).__name__, detail=str(error))
+                        log.warning("jobs_interrupted", error=type(error).__name__, detail=explained(error))
                     pause = _FIRST_PAUSE if self._connected else min(pause * 2, _LONGEST_PAUSE)
                     away, self._connected = True, False
                 await asyncio.sleep(pause)
