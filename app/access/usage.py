@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseFailed, explained
 
 log = structlog.get_logger(__name__)
 
@@ -44,15 +44,15 @@ class TokenUsage:
                 try:
                     await self.flush()
                     away = False
-                except DatabaseUnavailable as error:
+                except DatabaseFailed as error:
                     if not away:
                         log.warning("token_use_not_written", reason=error.reason)
                     away = True
         except asyncio.CancelledError:
             try:
                 await asyncio.wait_for(self.flush(), _LAST_WRITE)
-            except DatabaseUnavailable as error:
-                log.warning("token_use_not_written", reason=error.reason)
+            except (DatabaseFailed, TimeoutError) as error:
+                log.warning("token_use_not_written", reason=explained(error))
             raise
 
     async def flush(self) -> None:

@@ -1,5 +1,6 @@
 """Tokens without a database: their text, the cache of grants, and when a use is noted."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -286,3 +287,19 @@ async def test_a_refused_token_leaves_no_trace(checker: AuthenticatorUnderTest) 
     await checker.usage.flush()
 
     assert checker.written == []
+
+
+async def test_a_last_write_that_takes_too_long_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.access.usage._LAST_WRITE", 0.01)
+
+    async def write(_used: Mapping[bytes, datetime]) -> None:
+        await asyncio.sleep(60)
+
+    usage = TokenUsage(write)
+    task = asyncio.create_task(usage.run())
+    await asyncio.sleep(0)
+    usage.note(b"digest")
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
