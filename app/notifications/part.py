@@ -55,5 +55,5 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
             raise Unavailable(trouble)
         return "answers"
 
-    routes = (NotificationRoutes(Notifications(resources.pool, resources.domain)),)
+    routes = (NotificationRoutes(Notifications(resources.pool)),)
     return Part(routes=routes, due={NOTIFY: ledger.due}, checks={"mail": mail})

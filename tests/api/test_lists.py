@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from app.addressing import Domain, Extension
+from app.addressing import Extension
 from app.database.migrations import migrate
 from app.database.pool import Connection, Pool, open_pool
 from app.database.readers import Readers
@@ -62,7 +62,7 @@ class Lists:
         self.switch_pool, self.readers, self.switch_readers = switch_pool, readers, switch_readers
         paths = RecordingPaths(Path("/nowhere"), ROOT)
         self.registry = Registry(pool, switch_pool, paths, _announce, max_age=86400)
-        self.messages = Messages(readers, switch_readers, self.registry, paths, Domain(DOMAIN))
+        self.messages = Messages(readers, switch_readers, self.registry, paths)
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
 
     async def ids(self, extension: str | None = None) -> list[str]:
