@@ -20,7 +20,6 @@ from app.recordings.storage import OpenRecording, RecordingStorage
 from app.switch.tables import messages as store
 from app.switch.tables.model import MessageRow, uuid_in
 
-
 _ABSENT = "there is no such message"
 _NO_DOMAIN = "there is no such domain"
 

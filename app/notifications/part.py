@@ -44,6 +44,7 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
         recordings=Recordings(resources.paths),
         removal=removal,
         zone=settings.zone,
+        mail_from=settings.mail_from,
         slots=Slots(slow=slow),
     )
     removal.register(after_mail.REASON)

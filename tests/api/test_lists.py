@@ -24,7 +24,7 @@ from app.switch.tables.encoding import prepare_switch_connection, reset_switch_c
 from tests.support.access_tokens import OPERATOR, make_token
 from tests.support.databases import another
 from tests.support.pbx import Site
-from tests.support.switch_rows import DOMAIN, ROOT, insert, switch_row
+from tests.support.switch_rows import ROOT, insert, switch_row
 
 EVERYBODY = OPERATOR
 SHARED = str(uuid4())
