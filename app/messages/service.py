@@ -39,7 +39,7 @@ class Messages:
     ) -> Lines:
         """Messages newest first, of all mailboxes or of one, and how many there are in all.
 
-        They are those of ``domain``, or of the grant's default one; ``*``: of all its domains. Raises ``NotFound`` for a foreign one.
+        They are those of ``domain`` (``*``: of all the grant's domains), or of the grant's default one. Raises ``NotFound``.
         """
         reach = grant.reach(domain, extension, absent=_NO_DOMAIN)
         if self._switch_readers is self._readers:

@@ -69,8 +69,9 @@ class Mailer:
         slots: Slots | None = None,
         second_look: float = 1.0,
     ) -> None:
-        """``zone`` and ``mail_from``: of domains that have none of their own. ``patience``: seconds an outcome waits for a database that is away.
+        """``zone`` and ``mail_from``: of domains that have none of their own.
 
+        ``patience``: seconds an outcome waits for a database that is away.
         ``slots`` lets slow deliveries go on by themselves. ``second_look``: seconds until a row that is gone is looked for again.
         """
         self._pool, self._switch_pool = pool, switch_pool

@@ -17,7 +17,10 @@ class Transport(Protocol):
     async def send(
         self, recipients: Sequence[str], mail: bytes, *, sender: str, before_content: BeforeContent | None
     ) -> list[Outcome]:
-        """One outcome a recipient; ``sender`` is the envelope's; ``before_content`` is called before any content goes, and ends the attempt if it raises."""
+        """One outcome a recipient. ``sender`` is the envelope's.
+
+        ``before_content`` is called before any content goes, and ends the attempt if it raises.
+        """
 
 
 class Overtaken(Exception):
