@@ -45,9 +45,11 @@ class Messages:
         if self._switch_readers is self._readers:
             found = await pages.page(self._readers, reach.domains, reach.extension, limit=limit, offset=offset)
             if found.complete:
-                return found
+                return await self._of_some_domain(found, domain)
         rows, total = await store.page(self._switch_readers, reach.domains, reach.extension, limit=limit, offset=offset)
-        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
+        return await self._of_some_domain(
+            Lines([pages.line(message, total) for message in await self._of_rows(rows)], total), domain
+        )
 
     async def find(self, grant: Grant, key: str, *, domain: str | None = None) -> Message:
         """The message with this id, else the newest of the mailbox with this extension. Raises ``NotFound``.
@@ -62,6 +64,12 @@ class Messages:
         if found is None or found.flagged_deleted:
             raise NotFound(_ABSENT)
         return found
+
+    async def _of_some_domain(self, lines: Lines, asked: str | None) -> Lines:
+        """The page. Raises ``NotFound`` if the domain that was named is neither hosted here nor in the switch's table."""
+        if not lines.total and asked and asked != EVERY and not await records.hosts(self._readers, asked):
+            raise NotFound(_NO_DOMAIN)
+        return lines
 
     async def _live(self, id_: UUID, reach: Reach) -> Message | None:
         """The message with this id while its row is on the switch, flagged deleted or not.

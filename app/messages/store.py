@@ -35,6 +35,7 @@ SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[]
                      $9::text[], $10::text[], $11::integer[], $12::boolean[])
 """
 _LONGEST_CALLER, _LONGEST_DURATION = 255, 2**31 - 1
+HOSTS = "SELECT EXISTS (SELECT FROM voicemail.domain WHERE name = $1)"
 FACT = "SELECT value FROM voicemail.installation WHERE name = $1"
 PUT_FACT = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 
@@ -69,6 +70,11 @@ async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:
     """What is remembered under an id, if it is within reach."""
     record = await source.fetchrow(OF_ID, id_, None if reach.domains is None else list(reach.domains), reach.extension)
     return None if record is None else Record(*record)
+
+
+async def hosts(source: Source, domain: str) -> bool:
+    """Whether this installation hosts a domain."""
+    return bool(await source.fetchval(HOSTS, domain))
 
 
 async def seen(source: Source, keys: Sequence[bytes]) -> set[bytes]:
