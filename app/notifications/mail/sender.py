@@ -11,7 +11,7 @@ from app.text import ascii_address, one_line
 NAME = "Voicemail"
 _LONGEST_NAME = 100  # characters, as for a domain's mail_from_name
 _ATOMS = re.compile(r"[0-9A-Za-z]+(?: [0-9A-Za-z]+)*")
-_LINE = 75  # characters, what RFC 2047 allows for an encoded word
+_LINE = 75  # characters: what RFC 2047 allows for an encoded word, and RFC 5322 recommends for a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ class Sender:
     @property
     def from_header(self) -> str:
         """The value of From, folded: a name of plain words as it is, any other in encoded words (RFC 2047)."""
-        if _ATOMS.fullmatch(self.name):
-            return f"{self.name} <{self.address}>"
+        plain = f"{self.name} <{self.address}>"
+        if _ATOMS.fullmatch(self.name) and len(plain) < _LINE - len("From: "):
+            return plain
         # Without its encoding a name could end the phrase, or pass for an encoded word itself.
         words = Header(self.name, "utf-8", maxlinelen=_LINE, header_name="From").encode(linesep="\r\n")
         return f"{words}\r\n <{self.address}>"
