@@ -430,6 +430,8 @@ def test_the_mailbox_is_the_one_whose_folder_it_is() -> None:
     shared = lost.mailbox_of(f"{ROOT}/{DOMAIN}/voicemail/101/msg_1.wav", PATHS)
     own = lost.mailbox_of(f"{ROOT}//{DOMAIN}/*101/msg_1_broadcast_a b.WAV", PATHS)
 
+    named_alike = lost.mailbox_of(f"{ROOT}/voicemail/101/msg_1.wav", PATHS)
+    assert named_alike == MailboxAddress(Extension("101"), Domain("voicemail"))
     assert shared == MailboxAddress(Extension("101"), Domain(DOMAIN))
     assert own == MailboxAddress(Extension("*101"), Domain(DOMAIN))
 
