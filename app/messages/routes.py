@@ -101,8 +101,8 @@ class MessageRoutes:
     )
     async def download_recording(self, request: Request, query: DomainQuery) -> web.StreamResponse:
         """The recording, as the switch made it."""
-        message = await self._messages.find(request.grant, request.path["key"], domain=query.domain)
-        return stream(request.raw, await self._messages.audio(message))
+        audio = await self._messages.audio(request.grant, request.path["key"], domain=query.domain)
+        return stream(request.raw, audio)
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the message of the path does not exist for the caller."""

@@ -41,15 +41,12 @@ class Messages:
 
         They are those of ``domain`` (``*``: of all the grant's domains), or of the grant's default one. Raises ``NotFound``.
         """
-        reach = grant.reach(domain, extension, absent=_NO_DOMAIN)
-        if self._switch_readers is self._readers:
-            found = await pages.page(self._readers, reach.domains, reach.extension, limit=limit, offset=offset)
-            if found.complete:
-                return await self._of_some_domain(found, domain)
-        rows, total = await store.page(self._switch_readers, reach.domains, reach.extension, limit=limit, offset=offset)
-        return await self._of_some_domain(
-            Lines([pages.line(message, total) for message in await self._of_rows(rows)], total), domain
-        )
+        lines = await self._page(grant.reach(domain, extension, absent=_NO_DOMAIN), limit=limit, offset=offset)
+        if lines.total or grant.domains is not None or domain in (None, "", EVERY):
+            return lines
+        if not await records.hosts(self._readers, domain):
+            raise NotFound(_NO_DOMAIN)
+        return lines
 
     async def find(self, grant: Grant, key: str, *, domain: str | None = None) -> Message:
         """The message with this id, else the newest of the mailbox with this extension. Raises ``NotFound``.
@@ -65,11 +62,13 @@ class Messages:
             raise NotFound(_ABSENT)
         return found
 
-    async def _of_some_domain(self, lines: Lines, asked: str | None) -> Lines:
-        """The page. Raises ``NotFound`` if the domain that was named is neither hosted here nor in the switch's table."""
-        if not lines.total and asked and asked != EVERY and not await records.hosts(self._readers, asked):
-            raise NotFound(_NO_DOMAIN)
-        return lines
+    async def _page(self, reach: Reach, *, limit: int, offset: int) -> Lines:
+        if self._switch_readers is self._readers:
+            found = await pages.page(self._readers, reach.domains, reach.extension, limit=limit, offset=offset)
+            if found.complete:
+                return found
+        rows, total = await store.page(self._switch_readers, reach.domains, reach.extension, limit=limit, offset=offset)
+        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
 
     async def _live(self, id_: UUID, reach: Reach) -> Message | None:
         """The message with this id while its row is on the switch, flagged deleted or not.
@@ -85,8 +84,12 @@ class Messages:
             rows = await store.with_uuids_within(self._switch_readers, uuids, reach.domains, reach.extension)
         return next((message for message in await self._of_rows(rows) if message.id == id_), None)
 
-    async def audio(self, message: Message) -> OpenRecording:
-        """The recording, open: the caller closes it. Raises ``NotFound`` if it is gone or outside the recordings folder."""
+    async def audio(self, grant: Grant, key: str, *, domain: str | None = None) -> OpenRecording:
+        """The recording of the message that ``find`` finds, open: the caller closes it.
+
+        Raises ``NotFound``, also if the recording is gone or outside the recordings folder.
+        """
+        message = await self.find(grant, key, domain=domain)
         return await asyncio.to_thread(lambda: self._storage.open(self._storage.key(message.file_path)))
 
     async def _newest(self, grant: Grant, key: str, domain: str | None) -> Message | None:
