@@ -11,8 +11,12 @@ from pathlib import Path
 
 import aiohttp
 import asyncpg
-from app.http.tokens import TokenStore
 
+from app.access.grant import Grant
+from app.access.model import NewToken
+from app.access.tokens import Tokens
+from app.addressing import Domain
+from app.database.pool import open_pool
 from app.embedded.postgres import EmbeddedPostgres
 from app.sandbox.switch import StandInSwitch
 
@@ -113,8 +117,13 @@ class Site:
 
     async def token(self, name: str) -> str:
         """A token with all rights, as the database keeps them."""
-        async with asyncpg.create_pool(self.dsn, min_size=1, max_size=1) as pool:
-            return await TokenStore(pool).create(name)
+        pool = await open_pool(self.dsn, size=1, application_name="bench")
+        try:
+            operator = Grant.everything("benchmarks", Domain(DOMAIN))
+            _made, text = await Tokens(pool, Domain(DOMAIN)).create(operator, NewToken(name, None, None))
+            return text
+        finally:
+            pool.terminate()
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator["asyncpg.Connection"]:

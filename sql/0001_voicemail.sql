@@ -25,7 +25,7 @@ CREATE TABLE voicemail.mailbox (
     local_after_email boolean NOT NULL DEFAULT true,
     enabled           boolean NOT NULL,
     description       text NOT NULL DEFAULT '',
-    time_zone         text,                               -- NULL: the service's
+    time_zone         text,                               -- NULL: its domain's
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now(),
     UNIQUE (domain, extension)

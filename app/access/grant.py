@@ -4,8 +4,16 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.access.scopes import ALL_SCOPES, EVERY, Scope
-from app.addressing import Domain, MailboxAddress
+from app.addressing import Domain, Extension, MailboxAddress
 from app.errors import Forbidden, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The mailboxes that a look-up may find: those of some domains (None: every domain), perhaps of one extension only."""
+
+    domains: frozenset[Domain] | None
+    extension: Extension | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,14 @@ class Grant:
     def domains_for(self, asked: str | None = None, *, absent: str | None = None) -> frozenset[Domain] | None:
         """The domains that a list is about: for ``*`` all that the caller may see (None: every one), else as ``domain``."""
         return self.domains if asked == EVERY else frozenset({self.domain(asked, absent=absent)})
+
+    def reach(self, asked: str | None = None, extension: Extension | None = None, *, absent: str | None = None) -> Reach:
+        """What a look-up may find of the domains that ``domains_for`` gives: it filters by this, so nothing foreign is found."""
+        domains, own = self.domains_for(asked, absent=absent), self.mailbox
+        if own is None:
+            return Reach(domains, extension)
+        inside = (domains is None or own.domain in domains) and extension in (None, own.extension)
+        return Reach(frozenset({own.domain}) if inside else frozenset(), extension or own.extension)
 
     def has(self, scope: Scope) -> bool:
         """Whether the caller holds a scope."""

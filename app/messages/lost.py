@@ -99,10 +99,11 @@ def mailbox_of(file_path: str, paths: RecordingPaths) -> MailboxAddress | None:
 
     mod_voicemail records to ``<storage-dir>/<domain>/<mailbox>/msg_….wav``, or ``<domain>/voicemail/<mailbox>`` if shared.
     """
-    if len(file_path) > _LONGEST or not file_path.isprintable() or paths.relative(file_path) is None:
+    relative = paths.relative(file_path)
+    if len(file_path) > _LONGEST or not file_path.isprintable() or relative is None:
         return None
-    *above, domain, extension, name = ("", "", "", *PurePosixPath(file_path).parts)
-    if domain == _SHARED:
+    *above, domain, extension, name = ("", "", *PurePosixPath(relative).parts)
+    if domain == _SHARED and above and above[-1]:  # else it is a domain of that name
         domain = above[-1]
     if not is_message_name(name):
         return None

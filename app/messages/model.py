@@ -24,7 +24,7 @@ class Message:
     id: UUID
     row: MessageRow
     recording: RecordingFacts | None = None
-    time_zone: str | None = None  # the mailbox's own; None: the service's
+    time_zone: str | None = None  # the mailbox's own, else its domain's; None: the service's
 
     @property
     def address(self) -> MailboxAddress:

@@ -43,7 +43,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
         resources.pool, resources.switch_pool, resources.paths, resources.switch, intake.hint, profile=settings.profile
     )
     orphans = Orphans(resources.pool, resources.switch_pool, resources.paths, rescue)
-    messages = Messages(resources.readers, resources.switch_readers, registry, resources.storage, resources.domain)
+    messages = Messages(resources.readers, resources.switch_readers, registry, resources.storage)
 
     def hear(event: Event) -> None:
         hearing.hear(event)

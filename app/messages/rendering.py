@@ -34,6 +34,7 @@ class LineJson(TypedDict):
     extension: str
     download_url: str
     read: bool
+    domain: str
 
 
 class MessageJson(LineJson):
@@ -43,29 +44,32 @@ class MessageJson(LineJson):
 
 
 class Rendering:
-    """Renders messages with the time of their mailbox, which without a time zone of its own has the service's."""
+    """Renders messages with the time of their mailbox: its own time zone, else its domain's, else the service's."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
-        self._zones: dict[str, ZoneInfo] = {}
+        self._zones: dict[str | None, ZoneInfo] = {None: zone}
 
     def lines(self, lines: Iterable[Line], base_url: str) -> list[LineJson]:
         """Messages whose downloads are below ``base_url``, such as ``https://voicemail.example.com``."""
         prefix, time_in = f"{base_url}{_PATH}", self._time_in
-        own, at = self._zone, datetime.fromtimestamp
+        zones, at = self._zones, datetime.fromtimestamp
         # Calls are what costs here, so the usual case of each value has none.
         return [
             {
                 "id": id_ or "",
-                "created_at": at(epoch, own) if zone is None and _WHOLE_MINUTES <= epoch < _FAR else time_in(epoch, zone),
+                "created_at": at(epoch, zones[zone])
+                if zone in zones and _WHOLE_MINUTES <= epoch < _FAR
+                else time_in(epoch, zone),
                 "caller_id_name": name if name.isascii() else readable(name),
                 "caller_id_number": number if number.isascii() else readable(number),
                 "duration": duration,
                 "extension": extension if extension.isascii() else readable(extension),
                 "download_url": f"{prefix}{id_}/download",
                 "read": read,
+                "domain": domain if domain.isascii() else readable(domain),
             }
-            for id_, epoch, name, number, duration, read, extension, zone, _ in lines
+            for id_, epoch, name, number, duration, read, extension, domain, zone, _ in lines
         ]
 
     def message(self, message: Message, base_url: str) -> MessageJson:
@@ -80,6 +84,7 @@ class Rendering:
             "extension": readable(row.username),
             "download_url": f"{base_url}{_PATH}{id_}/download",
             "read": row.read_epoch > 0,
+            "domain": readable(row.domain),
             "recording": None
             if facts is None
             else {"size": facts.size, "duration": facts.duration, "codec": facts.codec, "sha256": facts.sha256},
@@ -87,7 +92,7 @@ class Rendering:
 
     def _time_in(self, epoch: int, zone: str | None) -> datetime:
         """When a message was left, where its mailbox is; an impossible time reads as 1970."""
-        where = self._zone if zone is None else self._named(zone)
+        where = self._named(zone)
         if _WHOLE_MINUTES <= epoch < _FAR:
             return datetime.fromtimestamp(epoch, where)
         try:
@@ -95,8 +100,8 @@ class Rendering:
         except (OverflowError, ValueError, OSError):
             return datetime.fromtimestamp(0, UTC).astimezone(where)
 
-    def _named(self, name: str) -> ZoneInfo:
-        if name not in self._zones:
+    def _named(self, name: str | None) -> ZoneInfo:
+        if name is not None and name not in self._zones:
             try:
                 self._zones[name] = ZoneInfo(name)
             except (ZoneInfoNotFoundError, ValueError):

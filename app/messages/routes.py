@@ -11,6 +11,7 @@ from app.access.scopes import Scope
 from app.addressing import Extension
 from app.errors import Invalid
 from app.http.base_url import base_url
+from app.http.domain_query import DomainQuery, DomainsName, named_domain
 from app.http.files import stream
 from app.http.paging import Page, Paging
 from app.http.routing import Request, get
@@ -29,6 +30,7 @@ class MessageQuery(Paging):
     """Which messages are wanted."""
 
     extension: Annotated[str, AfterValidator(_extension), Field(description="those of one mailbox")] | None = None
+    domain: DomainsName = None
 
 
 class RecordingOut(BaseModel):
@@ -44,13 +46,16 @@ class LineOut(BaseModel):
     """A message in a list."""
 
     id: UUID
-    created_at: Annotated[datetime, Field(description="when it was left, with the offset of the mailbox's time zone")]
+    created_at: Annotated[
+        datetime, Field(description="when it was left, with the offset of the mailbox's time zone, else its domain's")
+    ]
     caller_id_name: str
     caller_id_number: str
     duration: Annotated[int, Field(description="whole seconds, as the switch counted them")]
     extension: str
     download_url: str
     read: Annotated[bool, Field(description="whether it was listened to on a phone")]
+    domain: Annotated[str, Field(description="of the mailbox")]
 
 
 class MessageOut(LineOut):
@@ -73,7 +78,7 @@ class MessageRoutes:
     async def list(self, request: Request, query: MessageQuery) -> Page[LineOut]:
         """A page of messages."""
         extension = None if query.extension is None else Extension(query.extension)
-        page = await self._messages.page(request.grant, extension, limit=query.limit, offset=query.offset)
+        page = await self._messages.page(request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset)
         data = self._rendering.lines(page.lines, base_url(request.raw, self._public_url))
         answer = {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
         return cast("Page[LineOut]", answer)
@@ -83,9 +88,9 @@ class MessageRoutes:
         scope=Scope.MESSAGE_READ,
         summary="Get a message by its id, or the newest of a mailbox by its extension",
     )
-    async def show(self, request: Request) -> MessageOut:
+    async def show(self, request: Request, query: DomainQuery) -> MessageOut:
         """One message."""
-        message = await self._messages.find(request.grant, request.path["key"])
+        message = await self._messages.find(request.grant, request.path["key"], domain=query.domain)
         return cast(MessageOut, self._rendering.message(message, base_url(request.raw, self._public_url)))
 
     @get(
@@ -94,12 +99,12 @@ class MessageRoutes:
         summary="Download a message's recording",
         streams="audio/wav",
     )
-    async def download_recording(self, request: Request) -> web.StreamResponse:
+    async def download_recording(self, request: Request, query: DomainQuery) -> web.StreamResponse:
         """The recording, as the switch made it."""
-        message = await self._messages.find(request.grant, request.path["key"])
-        return stream(request.raw, await self._messages.audio(message))
+        audio = await self._messages.audio(request.grant, request.path["key"], domain=query.domain)
+        return stream(request.raw, audio)
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the message of the path does not exist for the caller."""
         if "key" in request.path:
-            await self._messages.find(request.grant, request.path["key"])
+            await self._messages.find(request.grant, request.path["key"], domain=named_domain(request))

@@ -1,10 +1,14 @@
-"""The messages of one domain, as the switch has them at this moment."""
+"""The messages, as the switch has them at this moment.
+
+A token of every domain also sees the messages of domains that this service does not host; nobody else does, and nobody is mailed.
+"""
 
 import asyncio
 from uuid import UUID
 
-from app.access.grant import Grant
-from app.addressing import Domain, Extension
+from app.access.grant import Grant, Reach
+from app.access.scopes import EVERY
+from app.addressing import Extension
 from app.database.readers import Readers
 from app.errors import Invalid, NotFound
 from app.messages import pages
@@ -16,61 +20,86 @@ from app.recordings.storage import OpenRecording, RecordingStorage
 from app.switch.tables import messages as store
 from app.switch.tables.model import MessageRow, uuid_in
 
+_ABSENT = "there is no such message"
+_NO_DOMAIN = "there is no such domain"
+
 
 class Messages:
     """Reads messages; never changes one."""
 
-    def __init__(
-        self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage, domain: Domain
-    ) -> None:
+    def __init__(self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage) -> None:
         """``readers`` and ``switch_readers`` are the same if the switch's tables are in our database."""
         self._readers = readers
         self._switch_readers = switch_readers
         self._registry = registry
         self._storage = storage
-        self._domain = domain
 
-    async def page(self, grant: Grant, extension: Extension | None = None, *, limit: int = 10, offset: int = 0) -> Lines:
-        """Messages newest first, of all mailboxes or of one, and how many there are in all."""
-        if not grant.allows(self._domain):
-            return Lines((), 0)
-        if self._switch_readers is self._readers:
-            found = await pages.page(self._readers, self._domain, extension, limit=limit, offset=offset)
-            if found.complete:
-                return found
-        rows, total = await store.page(self._switch_readers, self._domain, extension, limit=limit, offset=offset)
-        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
+    async def page(
+        self, grant: Grant, extension: Extension | None = None, *, domain: str | None = None, limit: int = 10, offset: int = 0
+    ) -> Lines:
+        """Messages newest first, of all mailboxes or of one, and how many there are in all.
 
-    async def find(self, grant: Grant, key: str) -> Message:
-        """The message with this id, else the newest of the mailbox with this extension. Raises ``NotFound``."""
+        They are those of ``domain`` (``*``: of all the grant's domains), or of the grant's default one. Raises ``NotFound``.
+        """
+        lines = await self._page(grant.reach(domain, extension, absent=_NO_DOMAIN), limit=limit, offset=offset)
+        if lines.total or grant.domains is not None or domain in (None, "", EVERY):
+            return lines
+        if not await records.hosts(self._readers, domain):
+            raise NotFound(_NO_DOMAIN)
+        return lines
+
+    async def find(self, grant: Grant, key: str, *, domain: str | None = None) -> Message:
+        """The message with this id, else the newest of the mailbox with this extension. Raises ``NotFound``.
+
+        An id is looked up in all of the grant's domains unless ``domain`` names one; an extension in that one or the default one.
+        """
         id_ = uuid_in(key)
-        found = await self.live(id_) if id_ else None
-        if found is None or found.domain != self._domain or found.flagged_deleted:
-            found = await self._newest(key)
-        if found is None or not grant.allows(self._domain):
-            raise NotFound("there is no such message")
+        if id_ is None:
+            found = await self._newest(grant, key, domain)
+        else:
+            found = await self._live(id_, grant.reach(domain or EVERY, absent=_ABSENT))
+        if found is None or found.flagged_deleted:
+            raise NotFound(_ABSENT)
         return found
 
-    async def live(self, id_: UUID) -> Message | None:
-        """The message with this id while its row is on the switch, in any domain, flagged deleted or not."""
-        record = await records.find(self._readers, id_)
+    async def _page(self, reach: Reach, *, limit: int, offset: int) -> Lines:
+        if self._switch_readers is self._readers:
+            found = await pages.page(self._readers, reach.domains, reach.extension, limit=limit, offset=offset)
+            if found.complete:
+                return found
+        rows, total = await store.page(self._switch_readers, reach.domains, reach.extension, limit=limit, offset=offset)
+        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
+
+    async def _live(self, id_: UUID, reach: Reach) -> Message | None:
+        """The message with this id while its row is on the switch, flagged deleted or not.
+
+        The statements themselves leave out what is out of reach: a foreign message takes the same ones as an absent message.
+        """
+        record = await records.find(self._readers, id_, reach)
         if record is not None:
             row = await store.with_key(self._switch_readers, record.key, uuid=record.uuid, username=record.username)
             rows = [row] if row else []
         else:  # not recorded yet, perhaps
-            rows = await store.with_uuids(self._switch_readers, [str(id_), str(id_).upper()])
+            uuids = [str(id_), str(id_).upper()]
+            rows = await store.with_uuids_within(self._switch_readers, uuids, reach.domains, reach.extension)
         return next((message for message in await self._of_rows(rows) if message.id == id_), None)
 
-    async def audio(self, message: Message) -> OpenRecording:
-        """The recording, open: the caller closes it. Raises ``NotFound`` if it is gone or outside the recordings folder."""
+    async def audio(self, grant: Grant, key: str, *, domain: str | None = None) -> OpenRecording:
+        """The recording of the message that ``find`` finds, open: the caller closes it.
+
+        Raises ``NotFound``, also if the recording is gone or outside the recordings folder.
+        """
+        message = await self.find(grant, key, domain=domain)
         return await asyncio.to_thread(lambda: self._storage.open(self._storage.key(message.file_path)))
 
-    async def _newest(self, key: str) -> Message | None:
+    async def _newest(self, grant: Grant, key: str, domain: str | None) -> Message | None:
+        reach = grant.reach(domain, absent=_ABSENT)
         try:
             extension = Extension.parse(key)
         except Invalid:
             return None
-        row = await store.newest(self._switch_readers, self._domain, extension)
+        reach = grant.reach(domain, extension)
+        row = await store.newest(self._switch_readers, reach.domains, extension)
         return (await self._of_rows([row]))[0] if row else None
 
     async def _of_rows(self, rows: list[MessageRow]) -> list[Message]:

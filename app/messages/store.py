@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from app.access.grant import Reach
 from app.database.pool import Connection
 from app.database.readers import Source
 from app.messages.model import Message, RecordingFacts
@@ -15,12 +16,16 @@ _LOCK = 0x766F6963656D03  # "voicem", 3: one at a time gives ids
 _LONGEST = 2000  # bytes; PostgreSQL's index entries hold a third of a page, which is 2700
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
-_FACTS = """r.size, r.duration, r.codec, r.sha256, b.time_zone
+_FACTS = """r.size, r.duration, r.codec, r.sha256, coalesce(b.time_zone, d.time_zone)
 FROM voicemail.message m
 LEFT JOIN voicemail.recording r ON r.path = m.recording
-LEFT JOIN voicemail.mailbox b ON b.domain = m.domain AND b.extension = m.username"""
+LEFT JOIN voicemail.mailbox b ON b.domain = m.domain AND b.extension = m.username
+LEFT JOIN voicemail.domain d ON d.name = m.domain"""
 OF_KEYS = f"SELECT m.row_key, m.id, {_FACTS} WHERE m.row_key = ANY($1::bytea[])"
-OF_ID = "SELECT row_key, uuid, username FROM voicemail.message WHERE id = $1"
+OF_ID = """
+SELECT row_key, uuid, username FROM voicemail.message
+WHERE id = $1 AND ($2::text[] IS NULL OR domain = ANY($2)) AND ($3::text IS NULL OR username = $3)
+"""
 SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
 TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
 PUT = """
@@ -30,6 +35,7 @@ SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[]
                      $9::text[], $10::text[], $11::integer[], $12::boolean[])
 """
 _LONGEST_CALLER, _LONGEST_DURATION = 255, 2**31 - 1
+HOSTS = "SELECT EXISTS (SELECT FROM voicemail.domain WHERE name = $1)"
 FACT = "SELECT value FROM voicemail.installation WHERE name = $1"
 PUT_FACT = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 
@@ -60,10 +66,15 @@ def _message(row: MessageRow, record: Any) -> Message:
     return Message(id_, row, None if size is None else RecordingFacts(size, duration, codec, sha256.hex()), zone)
 
 
-async def find(source: Source, id_: UUID) -> Record | None:
-    """What is remembered under an id."""
-    record = await source.fetchrow(OF_ID, id_)
+async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:
+    """What is remembered under an id, if it is within reach."""
+    record = await source.fetchrow(OF_ID, id_, None if reach.domains is None else list(reach.domains), reach.extension)
     return None if record is None else Record(*record)
+
+
+async def hosts(source: Source, domain: str) -> bool:
+    """Whether this installation hosts a domain."""
+    return bool(await source.fetchval(HOSTS, domain))
 
 
 async def seen(source: Source, keys: Sequence[bytes]) -> set[bytes]:

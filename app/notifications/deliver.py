@@ -9,6 +9,8 @@ import structlog
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection, Pool
+from app.domains import store as domains
+from app.domains.model import DomainSettings
 from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
@@ -19,6 +21,7 @@ from app.notifications import store as ledger
 from app.notifications.after_mail import kept_for
 from app.notifications.delivery import About, Delivery, Overtaken, Result, Transport
 from app.notifications.mail.compose import Audio, Composer, Letter
+from app.notifications.mail.sender import Sender
 from app.notifications.model import (
     AFTER_MAIL,
     NOTIFY,
@@ -60,20 +63,22 @@ class Mailer:
         recordings: Recordings,
         removal: Removal,
         zone: ZoneInfo,
+        mail_from: str,
         retries: MailRetries = MailRetries(),  # noqa: B008 - it is frozen
         patience: float = 60.0,
         slots: Slots | None = None,
         second_look: float = 1.0,
     ) -> None:
-        """``zone``: for mailboxes without one. ``patience``: seconds an outcome waits for a database that is away.
+        """``zone`` and ``mail_from``: of domains that have none of their own.
 
+        ``patience``: seconds an outcome waits for a database that is away.
         ``slots`` lets slow deliveries go on by themselves. ``second_look``: seconds until a row that is gone is looked for again.
         """
         self._pool, self._switch_pool = pool, switch_pool
         self._jobs, self._claims = jobs, claims
         self._transport, self._composer, self._recordings = transport, composer, recordings
         self._removal = removal
-        self._zone, self._retries, self._patience = zone, retries, patience
+        self._zone, self._mail_from, self._retries, self._patience = zone, mail_from, retries, patience
         self._slots = slots or Slots(slow=0)
         self._second_look = second_look
 
@@ -112,7 +117,10 @@ class Mailer:
             if not recipients:
                 await self._cancel(connection, notification, "the mailbox has no mail address any more")
                 return None
-            return Delivery(notification, mailbox, recipients, self._retries.unknown_tries)
+            hosted = await domains.get(connection, mailbox.address.domain)
+            settings = hosted.settings if hosted else DomainSettings()
+            sender = Sender.of_domain(settings, self._mail_from)
+            return Delivery(notification, mailbox, settings, sender, recipients, self._retries.unknown_tries)
 
     async def _attempt(self, delivery: Delivery) -> None:
         notification = delivery.notification
@@ -195,7 +203,8 @@ class Mailer:
         async def expose(accepted: Sequence[str]) -> None:
             await self._expose(delivery.notification, [address for address, plain in usable.items() if plain in accepted])
 
-        sent = await self._transport.send(list(usable.values()), mail, before_content=expose)
+        to, sender = list(usable.values()), delivery.sender.address
+        sent = await self._transport.send(to, mail, sender=sender, before_content=expose)
         answers = {outcome.address: outcome for outcome in sent}
         given = [(address, answers[plain]) for address, plain in usable.items()]
         return [*unusable, *(Outcome(address, answer.state, answer.code, answer.reply) for address, answer in given)]
@@ -220,7 +229,8 @@ class Mailer:
             duration=about.duration,
             mailbox=MailboxAddress(Extension(notification.extension), Domain(notification.domain)),
             description=mailbox.description,
-            zone=_zone(mailbox.time_zone, self._zone),
+            zone=_zone(mailbox.time_zone or delivery.domain.time_zone, self._zone),
+            sender=delivery.sender,
             deleted_afterwards=about.listed and not (notification.local_after_email or mailbox.local_after_email),
             listed=about.listed,
         )

@@ -4,16 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.domains.model import DomainSettings
 from app.mailboxes.model import Mailbox
 from app.notifications.mail.conversation import BeforeContent
+from app.notifications.mail.sender import Sender
 from app.notifications.model import Notification, Outcome, Recipient, RecipientState
 
 
 class Transport(Protocol):
     """What sends a mail: ``SmtpTransport``."""
 
-    async def send(self, recipients: Sequence[str], mail: bytes, *, before_content: BeforeContent | None) -> list[Outcome]:
-        """One outcome a recipient; ``before_content`` is called before any content goes, and ends the attempt if it raises."""
+    async def send(
+        self, recipients: Sequence[str], mail: bytes, *, sender: str, before_content: BeforeContent | None
+    ) -> list[Outcome]:
+        """One outcome a recipient. ``sender`` is the envelope's.
+
+        ``before_content`` is called before any content goes, and ends the attempt if it raises.
+        """
 
 
 class Overtaken(Exception):
@@ -22,10 +29,12 @@ class Overtaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt under way: the ledger's row, the mailbox as it is now, and the recipients."""
+    """One attempt under way: the ledger's row, the mailbox and its domain as they are now, and the recipients."""
 
     notification: Notification
     mailbox: Mailbox
+    domain: DomainSettings
+    sender: Sender
     recipients: tuple[Recipient, ...]
     repeats: int  # how often content is sent again if there was no answer to it
 

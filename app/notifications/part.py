@@ -44,6 +44,7 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
         recordings=Recordings(resources.paths),
         removal=removal,
         zone=settings.zone,
+        mail_from=settings.mail_from,
         slots=Slots(slow=slow),
     )
     removal.register(after_mail.REASON)
@@ -55,5 +56,5 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
             raise Unavailable(trouble)
         return "answers"
 
-    routes = (NotificationRoutes(Notifications(resources.pool, resources.domain)),)
+    routes = (NotificationRoutes(Notifications(resources.pool)),)
     return Part(routes=routes, due={NOTIFY: ledger.due}, checks={"mail": mail})

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.access.scopes import Scope
+from app.http.domain_query import DomainQuery, named_domain
 from app.http.routing import Request, get
 from app.notifications.service import History, Notifications
 
@@ -37,6 +38,7 @@ class NotificationOut(BaseModel):
     id: UUID
     message_id: Annotated[UUID, Field(description="of the voicemail message; it may be gone")]
     extension: str
+    domain: str
     state: Annotated[
         Literal["queued", "sent", "failed", "unknown", "cancelled"],
         Field(description="unknown: sent several times without an answer to say whether it was accepted; it is not sent again"),
@@ -59,13 +61,13 @@ class NotificationRoutes:
         self._notifications = notifications
 
     @get("/v1/voicemail/message/{key}/notification", scope=Scope.NOTIFICATION_READ, summary="Get what became of a message's mail")
-    async def show(self, request: Request) -> NotificationOut:
+    async def show(self, request: Request, query: DomainQuery) -> NotificationOut:
         """The notification of one message."""
-        return _shown(await self._notifications.of_message(request.grant, request.path["key"]))
+        return _shown(await self._notifications.of_message(request.grant, request.path["key"], domain=query.domain))
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the notification of the path does not exist for the caller."""
-        await self._notifications.of_message(request.grant, request.path["key"])
+        await self._notifications.of_message(request.grant, request.path["key"], domain=named_domain(request))
 
 
 def _shown(history: History) -> NotificationOut:
@@ -74,6 +76,7 @@ def _shown(history: History) -> NotificationOut:
         id=found.id,
         message_id=found.message_id,
         extension=found.extension,
+        domain=found.domain,
         state=found.state.value,
         detail=found.detail,
         attempts=found.attempts,

@@ -1,14 +1,17 @@
 """What became of a message's mail, for whoever asks."""
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from app.access.grant import Grant
-from app.addressing import Domain, Extension
+from app.access.scopes import EVERY
+from app.addressing import Extension
 from app.database.pool import Connection, Pool
 from app.errors import Invalid, NotFound
 from app.notifications import store as ledger
 from app.notifications.model import Notification, Recipient
+from app.switch.tables.model import uuid_in
+
+_ABSENT = "no mail was to be sent for such a message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,32 +23,33 @@ class History:
 
 
 class Notifications:
-    """Reads the ledger of one domain; never changes it."""
+    """Reads the ledger; never changes it."""
 
-    def __init__(self, pool: Pool, domain: Domain) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._domain = domain
 
-    async def of_message(self, grant: Grant, key: str) -> History:
+    async def of_message(self, grant: Grant, key: str, *, domain: str | None = None) -> History:
         """What is known of the mail of the message with this id, or else of the newest mail of the mailbox with this extension.
 
-        The message itself may be gone from the switch. Raises ``NotFound``, also where the message was not to be mailed.
+        An id is looked up in all of the grant's domains unless ``domain`` names one; an extension in that one or the default one.
+        The message itself may be gone from the switch. Raises ``NotFound``, also if the message was not to be mailed.
         """
-        if grant.allows(self._domain):
-            async with self._pool.acquire() as connection:
-                found = await self._by_id(connection, key) or await self._by_extension(connection, key)
-                if found is not None and found.domain == self._domain:
-                    return History(found, tuple(await ledger.recipients(connection, found.id)))
-        raise NotFound("no mail was to be sent for such a message")
+        id_ = uuid_in(key)
+        asked = domain if id_ is None else domain or EVERY
+        grant.reach(asked, absent=_ABSENT)  # a foreign domain costs no look-up, whatever the key
+        async with self._pool.acquire() as connection:
+            if id_ is None:
+                found = await self._newest(connection, grant, key, domain)
+            else:
+                found = await ledger.within(connection, id_, grant.reach(asked))
+            if found is None:
+                raise NotFound(_ABSENT)
+            return History(found, tuple(await ledger.recipients(connection, found.id)))
 
-    async def _by_id(self, connection: Connection, key: str) -> Notification | None:
+    @staticmethod
+    async def _newest(connection: Connection, grant: Grant, key: str, domain: str | None) -> Notification | None:
         try:
-            return await ledger.of_message(connection, UUID(key))
-        except ValueError:
-            return None
-
-    async def _by_extension(self, connection: Connection, key: str) -> Notification | None:
-        try:
-            return await ledger.newest_of_mailbox(connection, self._domain, Extension.parse(key))
+            extension = Extension.parse(key)
         except Invalid:
             return None
+        return await ledger.newest_of_mailbox(connection, grant.reach(domain, extension), extension)

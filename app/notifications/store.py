@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from app.access.grant import Reach
 from app.database.pool import Connection
 from app.jobs.retries import Retries
 from app.messages.removal_store import RemovalState
@@ -106,9 +107,10 @@ SELECT id, attempts FROM voicemail.notification WHERE state = 'queued' AND next_
 OF_MESSAGE = f"""
 SELECT {_COLUMNS} FROM voicemail.notification n JOIN ({_MESSAGE}) ON m.id = n.message_id WHERE n.message_id = $1
 """  # noqa: S608
+WITHIN = f"{OF_MESSAGE} AND ($2::text[] IS NULL OR n.domain = ANY($2)) AND ($3::text IS NULL OR n.extension = $3)"
 NEWEST_OF_MAILBOX = f"""
 SELECT {_COLUMNS} FROM voicemail.notification n JOIN ({_MESSAGE}) ON m.id = n.message_id
-WHERE n.domain = $1 AND n.extension = $2 ORDER BY n.created_at DESC, n.id LIMIT 1
+WHERE n.domain = ANY($1::text[]) AND n.extension = $2 ORDER BY n.created_at DESC, n.id LIMIT 1
 """  # noqa: S608
 
 
@@ -199,9 +201,16 @@ async def of_message(connection: Connection, message_id: UUID) -> Notification |
     return row and _notification(row)
 
 
-async def newest_of_mailbox(connection: Connection, domain: str, extension: str) -> Notification | None:
-    """The newest notification of a mailbox, by the index notification_mailbox."""
-    row = await connection.fetchrow(NEWEST_OF_MAILBOX, domain, extension)
+async def within(connection: Connection, message_id: UUID, reach: Reach) -> Notification | None:
+    """As ``of_message``, if the mailbox is within reach."""
+    domains = None if reach.domains is None else list(reach.domains)
+    row = await connection.fetchrow(WITHIN, message_id, domains, reach.extension)
+    return row and _notification(row)
+
+
+async def newest_of_mailbox(connection: Connection, reach: Reach, extension: str) -> Notification | None:
+    """The newest notification of an extension in the domains within reach, by the index notification_mailbox."""
+    row = await connection.fetchrow(NEWEST_OF_MAILBOX, list(reach.domains or ()), extension)
     return row and _notification(row)
 
 

@@ -1,4 +1,7 @@
-"""Every route of openapi.json with no token, an expired one, each missing scope and a token of another domain; an unknown route fails."""
+"""Every route of openapi.json with no token, an expired one, each missing scope and a token of another domain; an unknown route fails.
+
+Two domains have the extension 7001, and a message of the same call in it; 7002 is in the service's own domain only.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +14,11 @@ import asyncpg
 import pytest
 
 from app.access.scopes import ALL_SCOPES, Scope
+from app.sandbox.switch import StandInSwitch
 from tests.support.access_tokens import make_token
 from tests.support.pbx import DOMAIN, Site
+from tests.support.two_domains import OTHER, put_mailbox
+from tests.support.two_domains import call as leave_in
 
 MAILBOX = {"extension": "{new}", "password": "1", "enabled": True, "domain": DOMAIN}
 CHANGE = {"password": "1", "enabled": True}
@@ -28,21 +34,29 @@ class Route:
     body: Mapping[str, Any] | None = None
     absent: int = 404  # the status for a thing that is not there
     hidden: bool = field(default=False)  # whether a token that lacks the scope is refused alike for what is there and what is not
-    foreign: str = "absent"  # to a token of another domain: "absent", "empty" (a list), or "own" (the same answer as to anybody)
+    foreign: str = (
+        "absent"  # to a token of another domain: "absent", "list" (of its own), or "own" (the same answer as to anybody)
+    )
 
 
-KEYS = ("{extension}", "{id}")
-MESSAGES = ("{extension}", "{message}")
+KEYS = ("{extension}", "{id}", "{lone}", "{lone id}")
+MESSAGES = ("{extension}", "{message}", "{lone}", "{lone message}")
+IN_BOTH = "{extension}"  # to a token of the other domain it is that domain's own
+OWN_EVERYWHERE = (
+    "GET /v1/voicemail/message/{key}",
+    "GET /v1/voicemail/message/{key}/download",
+    "GET /v1/voicemail/message/{key}/notification",
+)
 ROUTES: dict[str, Route] = {
     "GET /healthz": Route(None),
     "GET /readyz": Route(None),
-    "GET /v1/voicemail": Route(Scope.MAILBOX_READ, foreign="empty"),
+    "GET /v1/voicemail": Route(Scope.MAILBOX_READ, foreign="list"),
     "POST /v1/voicemail": Route(Scope.MAILBOX_WRITE, body=MAILBOX),
     "GET /v1/voicemail/{key}": Route(Scope.MAILBOX_READ, KEYS),
     "PUT /v1/voicemail/{key}": Route(Scope.MAILBOX_WRITE, KEYS, CHANGE),
     "PATCH /v1/voicemail/{key}": Route(Scope.MAILBOX_WRITE, KEYS, {}),
     "DELETE /v1/voicemail/{key}": Route(Scope.MAILBOX_WRITE, KEYS),
-    "GET /v1/voicemail/message": Route(Scope.MESSAGE_READ, foreign="empty"),
+    "GET /v1/voicemail/message": Route(Scope.MESSAGE_READ, foreign="list"),
     "GET /v1/voicemail/message/{key}": Route(Scope.MESSAGE_READ, MESSAGES),
     "GET /v1/voicemail/message/{key}/download": Route(Scope.MESSAGE_AUDIO, MESSAGES),
     "GET /v1/voicemail/message/{key}/notification": Route(Scope.NOTIFICATION_READ, MESSAGES),
@@ -67,32 +81,42 @@ class Things:
 
     names: Mapping[str, str]
     tokens: Mapping[str, str]
+    others: frozenset[str]  # the ids of what is in the other domain
 
 
 @pytest.fixture(scope="module")
 async def things(api: Site) -> Things:
-    """A mailbox with a message, its notification and a token, in the service's domain; and tokens of every kind."""
-    mailbox = await api.create("7001")
-    left = await api.switch.leave_message("7001")
-    await api.until(f"/v1/voicemail/message/{left.uuid}/notification", state="sent")
+    """Mailboxes with messages and their notifications in two domains, and tokens of every kind."""
+    mailbox, lone = await api.create("7001"), await api.create("7002")
+    left, lone_left = await api.switch.leave_message("7001"), await api.switch.leave_message("7002")
+    for one in (left, lone_left):
+        await api.until(f"/v1/voicemail/message/{one.uuid}/notification", state="sent")
     tokens = {
         "own": await make_token(api.dsn, "own-domain", [DOMAIN]),
-        "other": await make_token(api.dsn, "other-domain", ["elsewhere.example"]),
+        "other": await make_token(api.dsn, "other-domain", [OTHER]),
         "expired": await make_token(api.dsn, "expired"),
         "seen": await make_token(api.dsn, "seen", [DOMAIN], [Scope.MESSAGE_READ]),
     }
     for scope in Scope:
         tokens[f"without {scope}"] = await make_token(api.dsn, f"without-{scope.name.lower()}", [DOMAIN], ALL_SCOPES - {scope})
         tokens[f"other without {scope}"] = await make_token(
-            api.dsn, f"other-without-{scope.name.lower()}", ["elsewhere.example"], ALL_SCOPES - {scope}
+            api.dsn, f"other-without-{scope.name.lower()}", [OTHER], ALL_SCOPES - {scope}
         )
     connection = await asyncpg.connect(api.dsn)
     await connection.execute(
         "UPDATE voicemail.api_token_secret SET expires_at = $1 WHERE token = 'expired'", datetime.now(UTC) - timedelta(seconds=1)
     )
+    await put_mailbox(connection, "7001", id=(other := uuid4()))
+    assert isinstance(api.switch, StandInSwitch)
+    await leave_in(api.switch, "7001", OTHER, uuid=left.uuid)
     await connection.close()
-    names = {"{extension}": "7001", "{id}": str(mailbox["id"]), "{message}": left.uuid, "{token}": "seen"}
-    return Things(names, tokens)
+    (far,) = (await api.get(f"/v1/voicemail/message?domain={OTHER}"))["data"]
+    await api.until(f"/v1/voicemail/message/{far['id']}/notification", state="sent")
+    names = {
+        "{extension}": "7001", "{id}": str(mailbox["id"]), "{message}": left.uuid,
+        "{lone}": "7002", "{lone id}": str(lone["id"]), "{lone message}": lone_left.uuid, "{token}": "seen",
+    }  # fmt: skip
+    return Things(names, tokens, frozenset({str(other), far["id"]}))
 
 
 def path_of(name: str, thing: str, things: Things) -> str:
@@ -104,7 +128,7 @@ def path_of(name: str, thing: str, things: Things) -> str:
 
 
 async def call(
-    api: Site, name: str, things: Things, token: str | None, *, thing: str = "", new: str | None = None
+    api: Site, name: str, things: Things, token: str | None, *, thing: str = "", new: str | None = None, query: str = ""
 ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
     """Status, body and headers of a call."""
     route = ROUTES[name]
@@ -115,7 +139,9 @@ async def call(
     headers = {} if token is None else {"Authorization": f"Bearer {things.tokens[token]}"}
     async with (
         aiohttp.ClientSession(api.client._base_url) as session,
-        session.request(name.split(" ", maxsplit=1)[0], path_of(name, thing, things), json=body, headers=headers) as answer,
+        session.request(
+            name.split(" ", maxsplit=1)[0], path_of(name, thing, things) + query, json=body, headers=headers
+        ) as answer,
     ):
         content = await answer.json() if "json" in answer.content_type else {}
         return answer.status, content, dict(answer.headers)
@@ -180,6 +206,8 @@ async def test_what_is_of_another_domain_is_as_if_it_were_not_there(api: Site, t
         if lacking and route.hidden:
             continue  # refused for everything alike, which the test of missing scopes shows
         for thing in route.there:
+            if thing == IN_BOTH:
+                continue
             status, body, headers = await call(api, name, things, token, thing=thing)
             for absent in absent_things(name):
                 for asking in (token, "own"):
@@ -191,10 +219,37 @@ async def test_what_is_of_another_domain_is_as_if_it_were_not_there(api: Site, t
             status, body, _ = await call(api, name, things, token)
             if lacking:
                 assert status == 403  # the list itself exists for every token, whatever domain a new thing is to be in
-            elif route.foreign == "empty":
-                assert (status, body["data"], body["total"]) == (200, [], 0)
+            elif route.foreign == "list":
+                assert (status, body["total"]) == (200, len(body["data"]))
+                assert {thing["id"] for thing in body["data"]} <= things.others
             elif route.foreign == "absent":
                 assert status == 404
+
+
+@pytest.mark.parametrize("name", OWN_EVERYWHERE)
+async def test_an_extension_that_two_domains_have_is_each_token_s_own(api: Site, things: Things, name: str) -> None:
+    found = {token: await call(api, name, things, token, thing=IN_BOTH) for token in ("own", "other")}
+
+    assert {token: status for token, (status, _, _) in found.items()} == {"own": 200, "other": 200}
+    if "download" not in name:
+        domains = {token: body["domain"] for token, (_, body, _) in found.items()}
+        assert domains == {"own": DOMAIN, "other": OTHER}
+        ids = {token: body.get("message_id", body["id"]) for token, (_, body, _) in found.items()}
+        assert ids["own"] == things.names["{message}"]
+        assert ids["other"] in things.others
+
+
+@pytest.mark.parametrize("name", [name for name in GUARDED if ROUTES[name].there and "/v1/voicemail/message" in name])
+async def test_a_foreign_domain_that_is_named_is_as_one_that_is_not_there(api: Site, things: Things, name: str) -> None:
+    answers = [
+        await call(api, name, things, token, thing=thing, query=f"?domain={domain}")
+        for token in ("other", f"other without {ROUTES[name].scope}")
+        for domain in (DOMAIN, "nowhere.example")
+        for thing in (*ROUTES[name].there, *absent_things(name))
+    ]
+
+    assert {status for status, _, _ in answers} == {404}
+    assert all(body == answers[0][1] for _, body, _ in answers)
 
 
 async def test_nothing_was_changed_by_all_of_that(api: Site, things: Things) -> None:

@@ -1,7 +1,9 @@
 """Lists are read live in one statement, and every id in one can be fetched, whoever met the row first."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,21 +12,28 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from app.addressing import Domain, Extension
+from app.access.grant import Grant
+from app.access.scopes import ALL_SCOPES
+from app.addressing import Domain, Extension, MailboxAddress
 from app.database.migrations import migrate
 from app.database.pool import Connection, Pool, open_pool
 from app.database.readers import Readers
+from app.errors import NotFound
+from app.messages import pages
 from app.messages.model import Message
+from app.messages.pages import Lines as PageLines
 from app.messages.registry import Registry
-from app.messages.rendering import Rendering
+from app.messages.rendering import LineJson, Rendering
 from app.messages.service import Messages
 from app.recordings.paths import RecordingPaths
 from app.sandbox.tables import TABLES
+from app.switch.tables import messages as store
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
+from app.switch.tables.indexes import Indexes
 from tests.support.access_tokens import OPERATOR, make_token
 from tests.support.databases import another
 from tests.support.pbx import Site
-from tests.support.switch_rows import DOMAIN, ROOT, insert, switch_row
+from tests.support.switch_rows import ROOT, insert, switch_row
 
 EVERYBODY = OPERATOR
 SHARED = str(uuid4())
@@ -62,8 +71,12 @@ class Lists:
         self.switch_pool, self.readers, self.switch_readers = switch_pool, readers, switch_readers
         paths = RecordingPaths(Path("/nowhere"), ROOT)
         self.registry = Registry(pool, switch_pool, paths, _announce, max_age=86400)
-        self.messages = Messages(readers, switch_readers, self.registry, paths, Domain(DOMAIN))
+        self.messages = Messages(readers, switch_readers, self.registry, paths)
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
+
+    def lines(self, page: PageLines) -> list[LineJson]:
+        """A page as it is shown."""
+        return self.rendering.lines(page.lines, "")
 
     async def ids(self, extension: str | None = None) -> list[str]:
         """The ids in the list of a mailbox, or of the domain."""
@@ -173,6 +186,107 @@ async def test_a_page_after_the_last_knows_the_total(lists: Lists) -> None:
 
     assert (list(page.lines), page.total) == ([], 3)
     assert await lists.ids("nobody") == []
+
+
+A, B, C = Domain("a.example"), Domain("b.example"), Domain("c.example")
+SOME = Grant("some", frozenset({A, B}), A, ALL_SCOPES)
+# Two domains, an extension in both; one second and one call in both; a third domain, and rows of no domain.
+OF_DOMAINS: list[dict[str, Any]] = [
+    {"domain": A, "uuid": SHARED, "created_epoch": 7}, {"domain": B, "uuid": SHARED, "created_epoch": 7},
+    *({"domain": domain, "created_epoch": 10 + number} for number in range(4) for domain in (A, B, C)),
+    *({"domain": domain, "username": "8", "created_epoch": 20} for domain in (A, B, C)),
+    {"domain": B, "flags": "delete"}, {"domain": None}, {"domain": A, "created_epoch": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("extension", [None, "7"])
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_a_list_of_several_domains_is_newest_first_in_pages_and_has_nothing_else(
+    lists: Lists, extension: str | None, recorded: bool
+) -> None:
+    await leave(lists, OF_DOMAINS)
+    for grant, domains in ((SOME, [A, B]), (replace(EVERYBODY, default_domain=A), [A, B, C])):
+        if recorded:
+            await lists.messages.page(grant, domain="*", limit=100)
+        expected = await lists.switch_pool.fetch(
+            """
+            SELECT domain, username, coalesce(created_epoch, 0) AS epoch FROM voicemail_msgs
+            WHERE domain = ANY($1::text[]) AND flags IS DISTINCT FROM 'delete' AND ($2::text IS NULL OR username = $2)
+            ORDER BY created_epoch DESC NULLS LAST, uuid, file_path, domain
+            """,
+            domains,
+            extension,
+        )
+        shown = [(row["domain"], row["username"], row["epoch"]) for row in expected]
+        asked = None if extension is None else Extension(extension)
+
+        found = []
+        for offset in range(0, len(shown) + 3, 3):
+            page = await lists.messages.page(grant, asked, domain="*", limit=3, offset=offset)
+            assert page.total == len(shown)
+            found += [(line["domain"], line["extension"], line["id"], line["created_at"]) for line in lists.lines(page)]
+
+        assert [one[:2] for one in found] == [one[:2] for one in shown]
+        assert len({one[2] for one in found}) == len(found)
+        assert (await lists.messages.page(grant, asked, domain=B, limit=100)).total == sum(one[0] == B for one in shown)
+        for _, _, id_, _ in found:
+            assert str((await lists.messages.find(grant, id_)).id) == id_
+
+
+async def test_a_token_whose_domains_have_no_message_has_an_empty_list(lists: Lists) -> None:
+    await leave(lists, [{"domain": C}, {"domain": None}])
+
+    for domain in (None, "*", B):
+        assert (await lists.messages.page(SOME, domain=domain)).total == 0
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("mailbox", [None, MailboxAddress(Extension("8"), A)], ids=["domains", "one mailbox"])
+async def test_what_is_out_of_reach_takes_the_statements_of_what_is_not_there(
+    lists: Lists, recorded: bool, mailbox: MailboxAddress | None
+) -> None:
+    grant = replace(SOME, mailbox=mailbox)
+    await leave(lists, [{"domain": C, "uuid": SHARED}, {"domain": C, "uuid": "no-uuid"}, {"domain": C, "uuid": SHARED}])
+    ids = [SHARED]
+    if recorded:
+        ids = [line["id"] for line in lists.lines(await lists.messages.page(EVERYBODY, domain=C))]
+    if mailbox is not None:
+        await leave(lists, [{"domain": A, "username": "7", "uuid": (near := str(uuid4()))}])
+        ids.append(near)
+
+    async def cost(key: str) -> tuple[int, int]:
+        before = lists.readers.statements, lists.switch_readers.statements
+        with pytest.raises(NotFound, match="there is no such message"):
+            await lists.messages.find(grant, key)
+        return lists.readers.statements - before[0], lists.switch_readers.statements - before[1]
+
+    nothing = await cost(str(uuid4()))
+    assert [await cost(id_) for id_ in ids] == [nothing] * len(ids)
+    assert await cost("7") == await cost("nobody")
+
+
+@pytest.mark.parametrize("statement", pages.PAGES.values(), ids=range(len(pages.PAGES)))
+async def test_every_list_reads_its_page_by_an_index(pool: Pool, statement: str) -> None:
+    """Nothing in the plan grows with the table but the count, which needs the index alone."""
+    await Indexes(pool).ensure()
+    await pool.execute(
+        """
+        INSERT INTO voicemail_msgs (created_epoch, username, domain, uuid, file_path, flags)
+        SELECT n, (n % 500)::text, 'd' || n % 5, gen_random_uuid()::text, '/x/' || n, '' FROM generate_series(1, 50000) n
+        """
+    )
+    await pool.execute("VACUUM ANALYZE voicemail_msgs")
+    parameters: list[Any] = {
+        store.OF_MAILBOX: ["7", "d2"], store.OF_DOMAIN: ["d1"], store.OF_MAILBOXES: ["7", ["d1", "d2"]],
+        store.OF_EXTENSION: ["7"], store.OF_DOMAINS: [["d1", "d2"]], store.OF_ALL: [],
+    }[next(choice for choice, text in pages.PAGES.items() if text == statement)]  # fmt: skip
+
+    rows = await pool.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {statement}", *parameters, 10, 0)
+
+    plan = "\n".join(row[0] for row in rows)
+    page = plan[plan.index("Limit") :]
+    assert "Seq Scan on voicemail_msgs" not in page, plan
+    assert max(int(float(number)) for number in re.findall(r"actual rows=([0-9.]+)", page)) <= 200, plan
 
 
 async def test_bytes_that_are_no_utf8_never_pass_for_another_row(postgres: str, database: str) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from app.database.pool import Pool, open_pool
+from tests.support.access_tokens import make_token
 from tests.support.databases import another
 from tests.support.pbx import DOMAIN, Site, stand_in
 from tests.support.switch_rows import insert, switch_row
@@ -132,12 +133,15 @@ async def test_a_message_flagged_delete_is_not_shown(api: Site, extension: str, 
         await refused(api, f"/v1/voicemail/message/{path}")
 
 
-async def test_a_message_of_another_domain_does_not_exist(api: Site, extension: str, leave: Leave) -> None:
+async def test_a_message_outside_the_token_s_domains_does_not_exist(api: Site, extension: str, leave: Leave) -> None:
     row = await leave(SAMPLE.read_bytes(), domain="elsewhere.example")
+    token = await make_token(api.dsn, f"lab-{extension}", [DOMAIN])
 
     assert (await api.get(f"/v1/voicemail/message?extension={extension}"))["total"] == 0
-    await refused(api, f"/v1/voicemail/message/{row['uuid']}")
-    await refused(api, f"/v1/voicemail/message/{row['uuid']}/download")
+    headers = {"Authorization": f"Bearer {token}"}
+    for path in (row["uuid"], f"{row['uuid']}/download", f"{extension}/download"):
+        async with api.client.get(f"/v1/voicemail/message/{path}", headers=headers) as answer:
+            assert answer.status == 404
 
 
 ODD = {

@@ -76,6 +76,7 @@ class MailProcess:
             transport=self.transport,
             composer=Composer(sender=sender),
             zone=ZoneInfo("Asia/Ho_Chi_Minh"),
+            mail_from=sender,
             patience=2.0,
             slots=slots,
             second_look=0.1,

@@ -1,8 +1,10 @@
 """Grants: what a caller may see and do."""
 
+from dataclasses import replace
+
 import pytest
 
-from app.access.grant import NOBODY, Grant
+from app.access.grant import NOBODY, Grant, Reach
 from app.access.scopes import ALL_SCOPES, Scope
 from app.addressing import Domain, Extension, MailboxAddress
 from app.errors import Forbidden, Invalid, NotFound
@@ -30,6 +32,25 @@ def test_a_domain_that_may_not_be_seen_is_as_absent_as_the_thing_in_it() -> None
         SOME.domain("nowhere.example", absent="there is no such mailbox")
 
     assert foreign.value.detail == nowhere.value.detail == "there is no such mailbox"
+
+
+def test_a_look_up_reaches_the_default_domain_or_the_named_one_or_all_of_them() -> None:
+    assert SOME.reach() == Reach(frozenset({A}))
+    assert SOME.reach("b.example", Extension("101")) == Reach(frozenset({B}), Extension("101"))
+    assert SOME.reach("*") == Reach(frozenset({A, B}))
+    assert EVERYTHING.reach("*") == Reach(None)
+    with pytest.raises(NotFound):
+        SOME.reach("c.example")
+
+
+def test_a_grant_of_one_mailbox_reaches_that_and_nothing_else() -> None:
+    own = MailboxAddress(Extension("101"), A)
+    grants = [replace(SOME, mailbox=own), replace(EVERYTHING, mailbox=own)]
+
+    for grant in grants:
+        assert grant.reach() == grant.reach("*") == grant.reach(None, Extension("101")) == Reach(frozenset({A}), Extension("101"))
+        assert grant.reach(None, Extension("102")) == Reach(frozenset(), Extension("102"))
+        assert grant.reach("b.example") == Reach(frozenset(), Extension("101"))
 
 
 @pytest.mark.parametrize("text", ["*", "a b", "a.example\n", "../a", "a.example\x00", "x" * 254, "🎉", "A.EXAMPLE\r\nX: 1"])

@@ -17,6 +17,7 @@ from string import Template
 from zoneinfo import ZoneInfo
 
 from app.addressing import MailboxAddress
+from app.notifications.mail.sender import Sender
 from app.text import caller, clock, header_text, one_line
 
 LARGEST_RECORDING = 18_000_000  # bytes: a mail of 25 MB, which is what the large providers take
@@ -45,6 +46,7 @@ class Letter:
     description: str
     zone: ZoneInfo
     deleted_afterwards: bool  # this mail will be the only copy
+    sender: Sender | None = None  # None: the composer's
     listed: bool = True  # the phone has the message, as long as it is not deleted
 
 
@@ -58,10 +60,11 @@ class Audio:
 
 
 class Composer:
-    """Makes mails, all from one sender. Safe to call from any thread."""
+    """Makes mails. Safe to call from any thread."""
 
     def __init__(self, *, sender: str) -> None:
-        self._sender = sender
+        """``sender``: the address of letters that have no sender of their own."""
+        self._sender = Sender(sender)
         self._text = _template("voicemail.txt")
         self._html = _template("voicemail.html")
         self._row = _template("row.html")
@@ -70,8 +73,10 @@ class Composer:
         """The mail, ready for SMTP: ASCII, lines of at most 998 bytes that end in CRLF. ``now`` is its Date."""
         subject = f"Voicemail from {caller(letter.caller_name, letter.caller_number)}, {clock(letter.duration)}"
         mixed, alternative = _boundary(), _boundary()
+        sender = letter.sender or self._sender
         headers = [
-            ("From", f"Voicemail <{self._sender}>"),
+            ("From", sender.from_header),
+            *([("Reply-To", sender.reply_to)] if sender.reply_to else []),
             ("To", ",\r\n ".join(letter.recipients)),
             ("Subject", header_text(subject)),
             ("Date", format_datetime(now or datetime.now(UTC))),

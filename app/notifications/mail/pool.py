@@ -63,20 +63,24 @@ class SmtpTransport:
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._limits = limits
 
-    async def send(self, recipients: Sequence[str], mail: bytes, *, before_content: BeforeContent | None = None) -> list[Outcome]:
+    async def send(
+        self, recipients: Sequence[str], mail: bytes, *, sender: str = "", before_content: BeforeContent | None = None
+    ) -> list[Outcome]:
         """Send ``mail``, one outcome a recipient: ``pending`` for trouble that may pass, ``unknown`` if the answer was lost.
 
+        ``sender`` is the envelope's; without it that of the transport.
         ``before_content`` is called before any of the content goes; only what it raises comes up from here.
         """
+        sender = sender or self._sender
         async with self._free:
             link = self._take()
             try:
                 if link is not None:
-                    outcomes = await self._send_again(link, recipients, mail, before_content)
+                    outcomes = await self._send_again(link, sender, recipients, mail, before_content)
                     if outcomes is not None:
                         return outcomes
                 link = await self._connect()
-                outcomes = await Conversation(link.client, self._sender, self._limits).send(recipients, mail, before_content)
+                outcomes = await Conversation(link.client, sender, self._limits).send(recipients, mail, before_content)
             except (aiosmtplib.SMTPException, OSError, ValueError) as error:
                 code, reply = self._explain(error)
                 _drop(link)
@@ -88,14 +92,14 @@ class SmtpTransport:
             return outcomes
 
     async def _send_again(
-        self, link: Link, recipients: Sequence[str], mail: bytes, before_content: BeforeContent | None
+        self, link: Link, sender: str, recipients: Sequence[str], mail: bytes, before_content: BeforeContent | None
     ) -> list[Outcome] | None:
         """Send over a kept connection; None where the server had closed it, or did so before it had the whole mail.
 
         Servers close connections that idle, or after so many mails, and nothing speaks against a new one.
         """
         try:
-            outcomes = await Conversation(link.client, self._sender, self._limits).send(recipients, mail, before_content)
+            outcomes = await Conversation(link.client, sender, self._limits).send(recipients, mail, before_content)
         except aiosmtplib.SMTPServerDisconnected:
             _drop(link)
             return None

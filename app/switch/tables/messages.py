@@ -3,7 +3,7 @@
 Where the table is not there (the switch creates it, and sometimes drops and recreates it) these raise ``Unavailable``.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,28 +17,85 @@ _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username
     coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,
     coalesce(created_epoch, 0)::bigint AS created_epoch, coalesce(read_epoch, 0)::bigint AS read_epoch,
     coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags"""
-OF_MAILBOX = "username = $1 AND domain = $2 AND flags IS DISTINCT FROM 'delete'"
-OF_DOMAIN = "domain = $1 AND flags IS DISTINCT FROM 'delete'"
+_SHOWN = "flags IS DISTINCT FROM 'delete'"
 # The service's own indexes (indexes.py) are in the mailbox's order: in one mailbox no two messages of a second have one uuid.
-MAILBOX_ORDER = "r.created_epoch DESC NULLS LAST, r.uuid"
-DOMAIN_ORDER = f"{MAILBOX_ORDER}, r.file_path"
+_MAILBOX_ORDER = "r.created_epoch DESC NULLS LAST, r.uuid"
+_DOMAIN_ORDER = f"{_MAILBOX_ORDER}, r.file_path"
+_DOMAINS_ORDER = f"{_DOMAIN_ORDER}, r.domain"
+# Every domain that the table names, by one look into the index for each.
+_DOMAINS_THERE = """(
+            WITH RECURSIVE there (name) AS (
+                (SELECT domain::text FROM voicemail_msgs ORDER BY domain LIMIT 1)
+                UNION ALL
+                SELECT (SELECT domain::text FROM voicemail_msgs WHERE domain > there.name ORDER BY domain LIMIT 1)
+                FROM there WHERE there.name IS NOT NULL
+            )
+            SELECT name FROM there WHERE name IS NOT NULL
+        )"""
 
 
-def _page(where: str, order: str, limit: str, offset: str) -> str:
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """SQL that chooses the messages of a list. Its parameters come first, then the limit and the offset."""
+
+    where: str  # all of them
+    rows: str  # those of one page, newest first
+
+
+def _one(where: str, order: str, limit: str, offset: str) -> Choice:
+    """By one index, in its order."""
+    where = f"{where} AND {_SHOWN}"
+    rows = f"SELECT r.* FROM voicemail_msgs r WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset}"  # noqa: S608
+    return Choice(where, rows)
+
+
+def _several(where: str, names: str, limit: str, offset: str) -> Choice:
+    """Of each domain no more than the page can show: every domain is read by the index, and nothing large is sorted."""
+    rows = f"""
+        SELECT r.* FROM {names} AS d (name) CROSS JOIN LATERAL (
+            SELECT r.* FROM voicemail_msgs r WHERE domain = d.name AND {_SHOWN}
+            ORDER BY {_DOMAIN_ORDER} LIMIT {limit}::bigint + {offset}::bigint
+        ) r
+        ORDER BY {_DOMAINS_ORDER} LIMIT {limit} OFFSET {offset}"""  # noqa: S608
+    return Choice(f"{where} AND {_SHOWN}", rows)
+
+
+OF_MAILBOX = _one("username = $1 AND domain = $2", _MAILBOX_ORDER, "$3", "$4")
+OF_DOMAIN = _one("domain = $1", _DOMAIN_ORDER, "$2", "$3")
+# One extension in several domains, or in every domain: these rows are few, and are sorted.
+OF_MAILBOXES = _one("username = $1 AND domain = ANY($2::text[])", _DOMAINS_ORDER, "$3", "$4")
+OF_EXTENSION = _one("username = $1 AND domain IS NOT NULL", _DOMAINS_ORDER, "$2", "$3")
+OF_DOMAINS = _several("domain = ANY($1::text[])", "unnest($1::text[])", "$2", "$3")
+OF_ALL = _several("domain IS NOT NULL", _DOMAINS_THERE, "$1", "$2")
+CHOICES = (OF_MAILBOX, OF_DOMAIN, OF_MAILBOXES, OF_EXTENSION, OF_DOMAINS, OF_ALL)
+
+
+def choose(domains: Collection[str] | None, extension: str | None) -> tuple[Choice, tuple[object, ...]]:
+    """The choice for some domains (None: every one) and perhaps one extension; and its parameters before limit and offset."""
+    if domains is None:
+        return (OF_ALL, ()) if extension is None else (OF_EXTENSION, (extension,))
+    if len(domains) == 1:
+        (domain,) = domains
+        return (OF_DOMAIN, (domain,)) if extension is None else (OF_MAILBOX, (extension, domain))
+    names = sorted(domains)
+    return (OF_DOMAINS, (names,)) if extension is None else (OF_MAILBOXES, (extension, names))
+
+
+def _page(choice: Choice) -> str:
     # The total stands in each row, and in a row of its own if the page is empty. Both are of one moment.
     return f"""
-SELECT t.total, r.* FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {where}) t
-LEFT JOIN LATERAL (
-    SELECT {_COLUMNS} FROM voicemail_msgs r WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset}
-) r ON true
+SELECT t.total, r.* FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {choice.where}) t
+LEFT JOIN LATERAL (SELECT {_COLUMNS} FROM ({choice.rows}) r) r ON true
 """  # noqa: S608 - constants of this module
 
 
-PAGE_OF_MAILBOX = _page(OF_MAILBOX, MAILBOX_ORDER, "$3", "$4")
-PAGE_OF_DOMAIN = _page(OF_DOMAIN, DOMAIN_ORDER, "$2", "$3")
+PAGES = {choice: _page(choice) for choice in CHOICES}
 
 # By the index on uuid; rows whose uuid is no UUID, and perhaps no text, by the index on username.
 SAME_UUID = f"SELECT {_COLUMNS} FROM voicemail_msgs WHERE uuid = ANY($1::text[])"  # noqa: S608
+SAME_UUID_WITHIN = f"""
+{SAME_UUID} AND ($2::text[] IS NULL OR domain = ANY($2)) AND ($3::text IS NULL OR username = $3)
+"""
 WITHOUT_UUID = f"""
 SELECT {_COLUMNS} FROM voicemail_msgs
 WHERE coalesce(uuid, '') !~ '^[0-9A-Fa-f-]{{36}}$' AND (username = $1 OR ($1 = '' AND username IS NULL))
@@ -101,20 +158,29 @@ def _rows(records: Iterable[Any]) -> list[MessageRow]:
     return [MessageRow._make(record) for record in records]
 
 
-async def page(source: Source, domain: str, extension: str | None, *, limit: int, offset: int) -> tuple[list[MessageRow], int]:
-    """Rows of a domain, or of one mailbox in it, newest first and without those flagged deleted; and how many there are."""
+async def page(
+    source: Source, domains: Collection[str] | None, extension: str | None, *, limit: int, offset: int
+) -> tuple[list[MessageRow], int]:
+    """Rows of domains, or of one extension in them, newest first and without those flagged deleted; and how many there are."""
+    choice, parameters = choose(domains, extension)
     with reading_table():
-        if extension is None:
-            records = await source.fetch(PAGE_OF_DOMAIN, domain, limit, offset)
-        else:
-            records = await source.fetch(PAGE_OF_MAILBOX, extension, domain, limit, offset)
+        records = await source.fetch(PAGES[choice], *parameters, limit, offset)
     return [MessageRow._make(record[1:]) for record in records if record[1] is not None], records[0][0]
 
 
-async def newest(source: Source, domain: str, extension: str) -> MessageRow | None:
+async def newest(source: Source, domains: Collection[str] | None, extension: str) -> MessageRow | None:
     """The newest row of a mailbox that is not flagged deleted."""
-    rows, _ = await page(source, domain, extension, limit=1, offset=0)
+    rows, _ = await page(source, domains, extension, limit=1, offset=0)
     return rows[0] if rows else None
+
+
+async def with_uuids_within(
+    source: Source, uuids: Sequence[str], domains: Collection[str] | None, username: str | None
+) -> list[MessageRow]:
+    """As ``with_uuids``, but only of these domains (None: every one) and, unless that is None, of this username."""
+    with reading_table():
+        names = None if domains is None else list(domains)
+        return _rows(await source.fetch(SAME_UUID_WITHIN, uuids, names, username))
 
 
 async def with_uuids(source: Source, uuids: Sequence[str]) -> list[MessageRow]:

@@ -23,6 +23,7 @@ from app.switch.commands import Command
 from app.switch.esl.reply import Event, Reply
 from tests.support.intake_under_test import IntakeUnderTest
 from tests.support.switch_rows import DOMAIN, ROOT, insert, switch_row
+from tests.support.two_domains import OTHER, host, put_mailbox
 
 REAL = Path(__file__).parents[3] / "app/sandbox/recordings/msg_ec3e1941-405a-479e-b1e1-fb3cb69ef20c.wav"
 PATHS = RecordingPaths(Path("/nowhere"), ROOT)
@@ -132,6 +133,41 @@ async def test_a_message_whose_row_never_came_gets_its_row_and_all_that_follows(
     assert (row["flags"], row["read_flags"], row["forwarded_by"]) == ("", "A_URGENT", "")
     assert await site.world.announced() == [path]
     assert site.switch.told == [f"101@{DOMAIN}"]
+
+
+async def test_one_call_in_two_domains_gets_a_row_in_each_and_each_domain_s_phones_are_told(site: Site, pool: Pool) -> None:
+    await host(pool, OTHER)
+    await put_mailbox(pool, "101", OTHER)
+    uuid = str(uuid4())
+    paths = {}
+    for domain in (DOMAIN, OTHER):
+        # Whatever the event says, the mailbox is the one of the path.
+        path = await site.hear(VM_Domain=DOMAIN, VM_UUID=uuid, VM_File_Path=f"{ROOT}/{domain}/101/msg_{uuid4()}.wav")
+        site.leave_file(path)
+        paths[domain] = path
+
+    await site.rescue.step()
+
+    assert {row["domain"]: (row["username"], row["file_path"], row["uuid"]) for row in await site.rows()} == {
+        domain: ("101", path, uuid) for domain, path in paths.items()
+    }
+    assert sorted(site.switch.told) == sorted(f"101@{domain}" for domain in paths)
+
+
+async def test_an_orphan_is_delivered_to_the_mailbox_of_its_own_domain(
+    site: Site, pool: Pool, made_old: Callable[[Path], None]
+) -> None:
+    await host(pool, OTHER)
+    await put_mailbox(pool, "101", OTHER)
+    for domain in (DOMAIN, OTHER, "unhosted.example"):
+        made_old(site.leave_file(f"{ROOT}/{domain}/101/msg_1.wav"))
+
+    found = [orphan async for orphan in site.orphans.find()]
+    delivered = await site.orphans.deliver(found)
+
+    assert {str(orphan.address) for orphan in found} == {f"101@{DOMAIN}", f"101@{OTHER}", "101@unhosted.example"}
+    assert sorted(delivered) == sorted([f"{DOMAIN}/101/msg_1.wav", f"{OTHER}/101/msg_1.wav"])
+    assert sorted(row["domain"] for row in await site.rows()) == sorted([DOMAIN, OTHER])
 
 
 async def test_an_event_is_kept_for_a_minute_before_its_row_is_missed(site: Site) -> None:
@@ -430,6 +466,8 @@ def test_the_mailbox_is_the_one_whose_folder_it_is() -> None:
     shared = lost.mailbox_of(f"{ROOT}/{DOMAIN}/voicemail/101/msg_1.wav", PATHS)
     own = lost.mailbox_of(f"{ROOT}//{DOMAIN}/*101/msg_1_broadcast_a b.WAV", PATHS)
 
+    named_alike = lost.mailbox_of(f"{ROOT}/voicemail/101/msg_1.wav", PATHS)
+    assert named_alike == MailboxAddress(Extension("101"), Domain("voicemail"))
     assert shared == MailboxAddress(Extension("101"), Domain(DOMAIN))
     assert own == MailboxAddress(Extension("*101"), Domain(DOMAIN))
 
