@@ -10,10 +10,11 @@ import structlog
 from watchfiles import Change, awatch
 
 from app.database.pool import UNAVAILABLE
-from app.recordings.files import RecordingsFolderGone, folder_identity
+from app.recordings.files import folder_identity
 from app.recordings.index import RecordingIndex
 from app.recordings.model import is_message_name
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingsFolderGone
 
 log = structlog.get_logger(__name__)
 
