@@ -93,6 +93,6 @@ async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
         resources.switch.start()
         await resources.switch.wait_connected(_SWITCH_CONNECTS)
         rescue = Rescue(
-            resources.pool, resources.switch_pool, resources.paths, resources.switch, lambda _: None, profile=settings.profile
+            resources.pool, resources.switch_pool, resources.storage, resources.switch, lambda _: None, profile=settings.profile
         )
-        yield Orphans(resources.pool, resources.switch_pool, resources.paths, rescue)
+        yield Orphans(resources.pool, resources.switch_pool, resources.storage, rescue)

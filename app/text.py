@@ -1,6 +1,5 @@
 """Other people's text made safe to show: caller names, mail server replies, descriptions. Pure functions, no I/O."""
 
-import base64
 import re
 import unicodedata
 
@@ -9,8 +8,6 @@ _ELLIPSIS = "…"
 # Joiners belong to the scripts of a billion people and to emoji; the other format characters turn or hide text.
 _KEPT_FORMAT = frozenset("\u200c\u200d")
 _BREAKS = frozenset(("Cc", "Zl", "Zp"))
-_WORD_BYTES = 45  # of UTF-8 in an encoded word: 60 of base64 and 12 around them, and RFC 2047 allows 75
-_LINE = 76
 _LONGEST_REPLY = 300
 # Nothing that ends or begins an address, a list, a comment or a quoted string.
 _ADDRESS = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~.-]{1,64}@[0-9A-Za-z_](?:[0-9A-Za-z_.-]*[0-9A-Za-z_])?")
@@ -37,28 +34,6 @@ def _shown(character: str) -> str:
 def cleaned_reply(text: str) -> str:
     """The words of a server, fit for the ledger."""
     return one_line(text, _LONGEST_REPLY)
-
-
-def header_text(text: str) -> str:
-    """The value of an unstructured header, folded: plain where it can be, in encoded words (RFC 2047) otherwise.
-
-    The caller has made ``text`` one line.
-    """
-    if text.isascii() and text.isprintable() and "=?" not in text and len(text) <= _LINE - len("Subject: "):
-        return text
-    words = [f"=?utf-8?B?{base64.b64encode(part).decode('ascii')}?=" for part in _parts(text)]
-    return "\r\n ".join(words)
-
-
-def _parts(text: str) -> list[bytes]:
-    """UTF-8 in pieces that fit an encoded word; no character is torn."""
-    parts = [b""]
-    for character in text:
-        encoded = character.encode("utf-8", "replace")
-        if len(parts[-1]) + len(encoded) > _WORD_BYTES:
-            parts.append(b"")
-        parts[-1] += encoded
-    return parts
 
 
 def ascii_address(address: str) -> str | None:

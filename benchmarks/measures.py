@@ -17,6 +17,7 @@ import asyncpg
 from app.database.pool import open_pool
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from benchmarks.load import requests_a_second
 from benchmarks.site import CHECKOUT, DOMAIN, TOKEN, Site, peer
 
@@ -253,7 +254,7 @@ async def indexing(site: Site) -> None:
             path.write_bytes(header)
             os.utime(path, (0, 1_700_000_000))  # a younger file would be left alone: it may still grow
     pool = await open_pool(site.dsn, application_name="benchmark")
-    index = RecordingIndex(pool, RecordingPaths(root, str(root)))
+    index = RecordingIndex(pool, RecordingStorage(RecordingPaths(root, str(root))))
     began = time.monotonic()
     seen = sum(1 for _ in _walk(root))
     walk = time.monotonic() - began

@@ -8,6 +8,7 @@ from app.doctor.report import Finding, ok, skipped, warning
 from app.errors import VoicemailError
 from app.messages.orphans import Orphans
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
 
 NAME = "recordings without a row"
@@ -17,7 +18,7 @@ async def check_orphans(settings: Settings, dsn: str | None, switch_dsn: str | N
     """Compare the recordings folder with voicemail_msgs."""
     if switch_dsn is None:
         return [skipped(NAME, "the switch's tables are not known")]
-    paths = RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch)
+    storage = RecordingStorage(RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch))
     try:
         async with AsyncExitStack() as stack:
             switch_pool = await open_pool(
@@ -29,7 +30,7 @@ async def check_orphans(settings: Settings, dsn: str | None, switch_dsn: str | N
                 stack.push_async_callback(close_pool, pool)
                 if not await pool.fetchval("SELECT to_regclass('voicemail.message') IS NOT NULL"):
                     pool = None  # before the first start
-            found = [orphan.path async for orphan in Orphans(pool, switch_pool, paths, None).find()]
+            found = [orphan.path async for orphan in Orphans(pool, switch_pool, storage, None).find()]
     except VoicemailError as error:
         return [skipped(NAME, f"they could not be looked for: {type(error).__name__}")]
     if not found:

@@ -6,9 +6,9 @@ from pathlib import Path
 from app.config import Settings
 from app.database.pool import connect
 from app.doctor.report import Finding, failed, ok, skipped, warning
-from app.errors import DatabaseFailed, NotFound
-from app.recordings.paths import RecordingPaths
-from app.recordings.remover import FileRemover
+from app.errors import DatabaseFailed, NotFound, Unavailable
+from app.recordings.paths import OutsideRecordings, RecordingPaths
+from app.recordings.storage import RecordingStorage
 
 _NEWEST = """
 SELECT file_path FROM voicemail_msgs
@@ -33,7 +33,8 @@ async def check_recordings(settings: Settings, switch_dsn: str | None) -> list[F
         why = f"the newest rows cannot be read: {error.reason}"
         return [folder, failed("recordings path", why, "no message can be read", "mend what the checks above say")]
     paths = RecordingPaths(root, settings.recordings_root_on_switch)
-    return [folder, _mapping(paths, settings, [row["file_path"] for row in rows])]
+    storage = RecordingStorage(paths, refuse_hard_links=settings.recordings_refuse_hard_links)
+    return [folder, _mapping(storage, settings, [row["file_path"] for row in rows])]
 
 
 def _folder(root: Path) -> Finding:
@@ -56,28 +57,26 @@ def _folder(root: Path) -> Finding:
     return ok(name, str(root))
 
 
-def _mapping(paths: RecordingPaths, settings: Settings, rows: list[str]) -> Finding:
+def _mapping(storage: RecordingStorage, settings: Settings, rows: list[str]) -> Finding:
     name = "recordings path"
-    mapping = f"{settings.recordings_root_on_switch} on the switch is {paths.root} here"
+    mapping = f"{settings.recordings_root_on_switch} on the switch is {storage.paths.root} here"
     if not rows:
         return warning(
             name, f"{mapping}; no message yet to prove it on", "it may still be wrong", "leave a message, then run this again"
         )
     missing: list[str] = []
-    remover = FileRemover(paths)
     for file_path in rows:
         try:
-            with paths.local(file_path).open("rb"):
-                pass
-        except NotFound:
+            storage.open(storage.key(file_path)).close()
+        except OutsideRecordings:
             return failed(
                 name,
                 f"{file_path} is not under {settings.recordings_root_on_switch}",
                 "its recording cannot be found, downloaded or mailed",
                 "set VOICEMAIL_RECORDINGS_SWITCH_PATH to the folder as it begins in that path",
             )
-        except OSError as error:
-            missing.append(f"{file_path} ({error.strerror})")
+        except (NotFound, Unavailable) as error:
+            missing.append(f"{file_path} ({error.detail})")
     if missing:
         return failed(
             name,
@@ -85,7 +84,7 @@ def _mapping(paths: RecordingPaths, settings: Settings, rows: list[str]) -> Find
             f"this is where {mapping} leads",
             "mount the switch's folder here, correct the two VOICEMAIL_RECORDINGS settings, or mend the rights",
         )
-    if obstacle := next((why for file_path in rows if (why := remover.obstacle(file_path))), ""):
+    if obstacle := next((why for file_path in rows if (why := storage.obstacle(storage.key(file_path)))), ""):
         return warning(
             name,
             f"{mapping}; {obstacle}",

@@ -17,7 +17,7 @@ from app.messages.lost import LeftMessage, left_file, mailbox_of
 from app.messages.rescue import Rescue
 from app.recordings import files
 from app.recordings.model import FoundFile, fits_index
-from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.switch.tables import messages as store
 
 log = structlog.get_logger(__name__)
@@ -50,11 +50,11 @@ class Orphans:
     """Finds them. One process at a time tells of them: once in its log, and in ``count``."""
 
     def __init__(
-        self, pool: Pool | None, switch_pool: Pool, paths: RecordingPaths, rescue: Rescue | None, *, every: float = EVERY
+        self, pool: Pool | None, switch_pool: Pool, storage: RecordingStorage, rescue: Rescue | None, *, every: float = EVERY
     ) -> None:
         """Without ``pool`` earlier rows are not known; without ``rescue`` nothing can be delivered."""
         self._pool, self._switch_pool = pool, switch_pool
-        self._paths, self._rescue, self._every = paths, rescue, every
+        self._storage, self._paths, self._rescue, self._every = storage, storage.paths, rescue, every
         self._told: set[str] = set()
         self.count = 0
 
@@ -80,7 +80,7 @@ class Orphans:
     async def find(self, *, older_than: float = OLDER_THAN) -> AsyncIterator[Orphan]:
         """Every recording that is older than so many seconds, holds something, and has no row. Raises ``Unavailable``."""
         await asyncio.to_thread(files.folder_identity, self._paths.root)
-        walk = files.walk(self._paths.root, "", lambda _path, _reason: None)
+        walk = files.walk(self._storage, "", lambda _path, _reason: None)
         while found := await asyncio.to_thread(lambda: list(islice(walk, _SLICE))):
             before = time.time() - older_than
             old = [file for file in found if file.size and file.mtime_ns / 1e9 <= before and fits_index(file.path)]

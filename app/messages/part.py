@@ -16,7 +16,6 @@ from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
 from app.recordings.index import RecordingIndex
-from app.recordings.remover import FileRemover
 from app.recordings.watcher import RecordingWatcher
 from app.resources import Part, Resources
 from app.switch.esl.event_socket import Event
@@ -29,8 +28,8 @@ _REMOVALS_AT_ONCE = 5
 def open_messages(resources: Resources, announce: Announce) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
-    registry = Registry(resources.pool, resources.switch_pool, resources.paths, announce, max_age=settings.notify_max_age)
-    index = RecordingIndex(resources.pool, resources.paths)
+    registry = Registry(resources.pool, resources.switch_pool, resources.storage, announce, max_age=settings.notify_max_age)
+    index = RecordingIndex(resources.pool, resources.storage)
     intake = Intake(resources.pool, resources.switch_pool, registry, index, resources.paths)
     watcher = RecordingWatcher(index, resources.paths, intake.hint_local)
 
@@ -40,9 +39,9 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
 
     hearing = Hearing(resources.pool, resources.paths, hint)
     rescue = Rescue(
-        resources.pool, resources.switch_pool, resources.paths, resources.switch, intake.hint, profile=settings.profile
+        resources.pool, resources.switch_pool, resources.storage, resources.switch, intake.hint, profile=settings.profile
     )
-    orphans = Orphans(resources.pool, resources.switch_pool, resources.paths, rescue)
+    orphans = Orphans(resources.pool, resources.switch_pool, resources.storage, rescue)
     messages = Messages(resources.readers, resources.switch_readers, registry, resources.storage)
 
     def hear(event: Event) -> None:
@@ -77,7 +76,7 @@ def open_removal(resources: Resources, stack: AsyncExitStack) -> Removal:
         jobs=resources.jobs,
         claims=claims,
         waiting=MessageWaiting(resources.switch, resources.settings.profile),
-        files=FileRemover(resources.paths),
+        storage=resources.storage,
     )
     resources.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
     return removal

@@ -11,12 +11,12 @@ from typing import TypeAlias
 import structlog
 
 from app.database.pool import Connection, Pool
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.messages import heard
 from app.messages import store as records
 from app.messages.baseline import Baseline
 from app.messages.model import Message
-from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.switch.tables import messages as store
 from app.switch.tables.model import MessageRow, readable
 
@@ -36,10 +36,10 @@ class Registry:
     that its ``leave-message`` event was heard; one of them is enough, because any clock may be wrong.
     """
 
-    def __init__(self, pool: Pool, switch_pool: Pool, paths: RecordingPaths, announce: Announce, *, max_age: int) -> None:
+    def __init__(self, pool: Pool, switch_pool: Pool, storage: RecordingStorage, announce: Announce, *, max_age: int) -> None:
         self._pool = pool
         self._switch_pool = switch_pool
-        self._paths = paths
+        self._storage, self._paths = storage, storage.paths
         self._announce = announce
         self._max_age = max_age
         self._baseline = Baseline(pool, switch_pool)
@@ -108,8 +108,8 @@ class Registry:
         fresh = set()
         for file_path in file_paths:
             try:
-                if self._paths.local(file_path).stat().st_mtime >= since:
+                if self._storage.stat(self._storage.key(file_path)).mtime_ns / 1e9 >= since:
                     fresh.add(file_path)
-            except (NotFound, OSError):
+            except (NotFound, Unavailable):
                 continue
         return fresh

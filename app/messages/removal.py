@@ -20,7 +20,7 @@ from app.jobs.queue import Jobs
 from app.jobs.retries import Retries, job_key
 from app.messages import removal_store as removals
 from app.messages.removal_store import RemovalState, RemovalTask
-from app.recordings.remover import FileRemover
+from app.recordings.storage import RecordingStorage
 from app.switch.mwi import MessageWaiting
 from app.switch.tables import messages as rows
 from app.switch.tables.model import MessageRow
@@ -80,13 +80,13 @@ class Removal:
         jobs: Jobs,
         claims: Claims,
         waiting: MessageWaiting,
-        files: FileRemover,
+        storage: RecordingStorage,
         retries: Retries = Retries(),  # noqa: B008 - it is frozen
         pace: Pace = Pace(),
     ) -> None:
         self._pool, self._switch_pool = pool, switch_pool
         self._jobs, self._claims = jobs, claims
-        self._waiting, self._files = waiting, files
+        self._waiting, self._storage = waiting, storage
         self._retries, self._pace = retries, pace
         self._reasons: dict[str, Reason] = {}
 
@@ -156,9 +156,13 @@ class Removal:
 
     async def _vanished(self, task: RemovalTask) -> str:
         """A remark on a row that went before this service touched it."""
-        if await asyncio.to_thread(self._files.exists, task.file_path):
+        if await asyncio.to_thread(self._file_exists, task.file_path):
             raise Kept("the switch no longer lists the message; its file was left alone")
         return "the switch had deleted it already"
+
+    def _file_exists(self, file_path: str) -> bool:
+        key = self._storage.paths.relative(file_path)
+        return key is not None and self._storage.exists(key)
 
     async def _check(self, task: RemovalTask, row: MessageRow) -> None:
         """Read again all that speaks for the removal. Raises ``Kept``, ``TooEarly`` or ``Unavailable``."""
@@ -171,7 +175,7 @@ class Removal:
         if reason.only_unheard and _heard(row):
             raise Kept("somebody listened to it or saved it on the phone")
         # Before the row goes: a file that nobody names and nobody may remove would stay for ever.
-        if obstacle := await asyncio.to_thread(self._files.obstacle, row.file_path):
+        if obstacle := await asyncio.to_thread(lambda: self._storage.obstacle(self._storage.key(row.file_path))):
             raise Unavailable(obstacle)
         if task.message_age < self._pace.settling_with_copies and await self._has_copies(row):
             left = self._pace.settling_with_copies - task.message_age
@@ -207,7 +211,7 @@ class Removal:
             if await rows.names_file(connection, task.file_path):
                 return SHARED
         try:
-            await asyncio.to_thread(self._files.remove, task.file_path)
+            await asyncio.to_thread(lambda: self._storage.remove(self._storage.key(task.file_path)))
         except NotFound as error:
             return f"its file stays: {error.detail}"
         except OSError as error:

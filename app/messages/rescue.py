@@ -26,7 +26,7 @@ from app.messages import removal_store as removals
 from app.messages.heard import Heard
 from app.messages.lost import LeftMessage
 from app.recordings import files
-from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.switch.commands import user_exists
 from app.switch.mwi import MessageWaiting, Switch
 from app.switch.tables import messages as store
@@ -72,7 +72,7 @@ class Rescue:
         self,
         pool: Pool,
         switch_pool: Pool,
-        paths: RecordingPaths,
+        storage: RecordingStorage,
         switch: Switch,
         hint: Callable[[Collection[str]], None],
         *,
@@ -81,7 +81,8 @@ class Rescue:
         every: float = EVERY,
     ) -> None:
         self._pool, self._switch_pool = pool, switch_pool
-        self._paths, self._switch, self._mwi = paths, switch, MessageWaiting(switch, profile)
+        self._storage, self._paths = storage, storage.paths
+        self._switch, self._mwi = switch, MessageWaiting(switch, profile)
         self._hint, self._settle, self._every = hint, settle, every
         self._told: set[str] = set()
 
@@ -225,19 +226,19 @@ class Rescue:
 
     def _stamp(self, file_path: str) -> tuple[int, int] | None:
         try:
-            facts = self._paths.local(file_path).stat()
-        except FileNotFoundError:
+            key = self._storage.key(file_path)
             # A disk that is not mounted takes the folder with it; a message that was deleted does not.
-            return None if self._paths.local(file_path).parent.is_dir() else _UNKNOWN
-        except (NotFound, OSError):
+            if self._storage.gone(key):
+                return None
+            facts = self._storage.stat(key)
+        except (NotFound, Unavailable):
             return _UNKNOWN
-        return facts.st_size, facts.st_mtime_ns
+        return facts.size, facts.mtime_ns
 
     def _examine(self, file_path: str, before: tuple[int, int] | None) -> Look:
         if before is None or before == _UNKNOWN:
             return Look(Found.GONE if before is None else Found.NOT_READY)
-        relative = self._paths.relative(file_path)
-        recording = files.read(self._paths.local(file_path), relative or "", lambda: False)
+        recording = files.read(self._storage, self._storage.key(file_path), lambda: False)
         if recording is None or (recording.size, recording.mtime_ns) != before:
             return Look(Found.NOT_READY)  # it grows, or went just now: the next look tells
         if recording.size == 0 or (recording.codec == "wav" and recording.duration is None) or recording.duration == 0:

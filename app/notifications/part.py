@@ -41,7 +41,7 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
         claims=claims,
         transport=transport,
         composer=Composer(sender=settings.mail_from),
-        recordings=Recordings(resources.paths),
+        recordings=Recordings(resources.storage),
         removal=removal,
         zone=settings.zone,
         mail_from=settings.mail_from,

@@ -6,15 +6,12 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
 from app.recordings.model import FoundFile, Recording, fits_index, is_message_name
+from app.recordings.storage import RecordingsFolderGone, RecordingStat, RecordingStorage
 from app.recordings.wav import wav_facts
 
 _BLOCK = 1 << 18  # bytes hashed between two looks at whether to stop
-
-
-class RecordingsFolderGone(Unavailable):
-    """The recordings folder is not there, or was emptied at once, as when its disk is not mounted."""
 
 
 class Interrupted(Exception):
@@ -41,13 +38,13 @@ def is_empty(root: Path) -> bool:
         raise RecordingsFolderGone(f"the recordings folder cannot be read: {error.strerror}") from error
 
 
-def walk(root: Path, below: str, skipped: Callable[[str, str], None]) -> Iterator[FoundFile]:
-    """Every message file under ``root/below``; no link is followed. ``skipped`` hears of what cannot be indexed, and why."""
+def walk(storage: RecordingStorage, below: str, skipped: Callable[[str, str], None]) -> Iterator[FoundFile]:
+    """Every message file under the folder ``below``, by no link. ``skipped`` hears of what cannot be indexed, and why."""
     waiting = [below]
     while waiting:
         folder = waiting.pop()
         try:
-            with os.scandir(root / folder) as entries:
+            with storage.folder(folder) as descriptor, os.scandir(descriptor) as entries:
                 for entry in entries:
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_dir(follow_symlinks=False):
@@ -60,14 +57,17 @@ def walk(root: Path, below: str, skipped: Callable[[str, str], None]) -> Iterato
             skipped(folder, error.strerror or "cannot be read")
 
 
-def look(root: Path, path: str, skipped: Callable[[str, str], None]) -> list[FoundFile] | None:
+def look(storage: RecordingStorage, path: str, skipped: Callable[[str, str], None]) -> list[FoundFile] | None:
     """The message file at ``path``, or those in the folder there; None where nothing is there any more."""
+    if path in ("", "."):
+        return list(walk(storage, "", skipped))
     try:
-        facts = (root / path).lstat()
-    except OSError:
+        with storage.folder_of(path) as (folder, name):
+            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except (NotFound, Unavailable, OSError):
         return None
     if stat.S_ISDIR(facts.st_mode):
-        return list(walk(root, path, skipped))
+        return list(walk(storage, path, skipped))
     found = _found(path, facts, skipped) if is_message_name(PurePosixPath(path).name) else None
     return [found] if found else []
 
@@ -78,38 +78,31 @@ def _found(path: str, facts: os.stat_result, skipped: Callable[[str, str], None]
     if not fits_index(path):
         skipped(path, "its name is too long or no UTF-8")
         return None
-    return FoundFile(path, facts.st_size, facts.st_mtime_ns)
+    now = RecordingStat.of(facts)
+    return FoundFile(path, now.size, now.mtime_ns)
 
 
-def read(path: Path, relative: str, stop: Callable[[], bool]) -> Recording | None:
-    """What the file holds; None where it is gone, no plain file, or changed while it was read. Raises ``Interrupted``."""
+def read(storage: RecordingStorage, key: str, stop: Callable[[], bool]) -> Recording | None:
+    """What a recording holds; None if it is gone, refused, or changed while it was read. Raises ``Interrupted``."""
     try:
-        # Neither a link nor a pipe put there in the meantime is opened or waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            return None
-        try:
-            facts = wav_facts(file, before.st_size)
+        with storage.open(key) as recording, open(recording.descriptor, "rb", buffering=0, closefd=False) as file:
+            before = recording.opened
+            facts = wav_facts(file, before.size)
             file.seek(0)
             digest = hashlib.sha256()
             while block := file.read(_BLOCK):
                 digest.update(block)
                 if stop():
                     raise Interrupted
-            after = os.fstat(descriptor)
-        except OSError:
-            return None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            if recording.stat() != before:
+                return None
+    except (NotFound, Unavailable, OSError):
         return None
-    suffix = PurePosixPath(relative).suffix.lower().removeprefix(".")
+    suffix = PurePosixPath(key).suffix.lower().removeprefix(".")
     return Recording(
-        path=relative,
-        size=after.st_size,
-        mtime_ns=after.st_mtime_ns,
+        path=key,
+        size=before.size,
+        mtime_ns=before.mtime_ns,
         duration=facts.duration if facts else None,
         codec=facts.codec if facts else suffix,
         sample_rate=facts.sample_rate if facts else None,
@@ -118,11 +111,13 @@ def read(path: Path, relative: str, stop: Callable[[], bool]) -> Recording | Non
     )
 
 
-def look_all(root: Path, paths: Iterable[str], skipped: Callable[[str, str], None]) -> tuple[list[FoundFile], list[str]]:
+def look_all(
+    storage: RecordingStorage, paths: Iterable[str], skipped: Callable[[str, str], None]
+) -> tuple[list[FoundFile], list[str]]:
     """The message files at or below these paths, and the paths where nothing is any more."""
     found, gone = [], []
     for path in paths:
-        files = look(root, path, skipped)
+        files = look(storage, path, skipped)
         if files is None:
             gone.append(path)
         else:
@@ -130,11 +125,11 @@ def look_all(root: Path, paths: Iterable[str], skipped: Callable[[str, str], Non
     return found, gone
 
 
-def read_all(wanted: Iterable[tuple[Path, str]], stop: Callable[[], bool]) -> list[Recording]:
-    """What these files hold, without those that are gone or change; each with the path it has in the index."""
-    return [recording for path, relative in wanted if (recording := read(path, relative, stop)) is not None]
+def read_all(storage: RecordingStorage, keys: Iterable[str], stop: Callable[[], bool]) -> list[Recording]:
+    """What these recordings hold, without those that are gone or change."""
+    return [recording for key in keys if (recording := read(storage, key, stop)) is not None]
 
 
-def missing(root: Path, paths: Iterable[str]) -> list[str]:
+def missing(storage: RecordingStorage, paths: Iterable[str]) -> list[str]:
     """Those of the paths at which nothing is."""
-    return [path for path in paths if not os.path.lexists(root / path)]
+    return [path for path in paths if not storage.exists(path)]

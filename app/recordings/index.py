@@ -6,16 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import structlog
 
 from app.database.pool import Pool
-from app.errors import NotFound
 from app.recordings import files, store
 from app.recordings.model import SUFFIXES, FoundFile, Recording, fits_index, is_message_name
-from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingsFolderGone, RecordingStorage
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -38,9 +37,9 @@ class ScanCount:
 class RecordingIndex:
     """The index of one recordings folder. Any number of calls may run at once; each leaves what it saw."""
 
-    def __init__(self, pool: Pool, paths: RecordingPaths, *, settle: float = SETTLE) -> None:
+    def __init__(self, pool: Pool, storage: RecordingStorage, *, settle: float = SETTLE) -> None:
         self._pool = pool
-        self._paths = paths
+        self._storage, self._paths = storage, storage.paths
         self._settle = settle
         self._growing: dict[str, tuple[FoundFile, float]] = {}
         self._told: set[str] = set()
@@ -55,7 +54,7 @@ class RecordingIndex:
         await self.check_folder()
         count, began = ScanCount(), time.monotonic()
         reported, reported_at = 0, began
-        walk = files.walk(self._paths.root, "", self._skipping(count))
+        walk = files.walk(self._storage, "", self._skipping(count))
         while found := await asyncio.to_thread(lambda: list(islice(walk, _SLICE))):
             count.files += len(found)
             count.read += await self._take(found)
@@ -74,7 +73,7 @@ class RecordingIndex:
         skipped = self._skipping(ScanCount())
         all_found: list[FoundFile] = []
         for some in _slices(iter(paths), _SLICE):
-            found, gone = await asyncio.to_thread(files.look_all, self._paths.root, some, skipped)
+            found, gone = await asyncio.to_thread(files.look_all, self._storage, some, skipped)
             for part in _slices(iter(found), _SLICE):
                 await self._take(part)
             if gone:
@@ -90,23 +89,9 @@ class RecordingIndex:
 
     async def add(self, file_paths: Iterable[str]) -> None:
         """Index the recordings of rows, named as the switch names them: a row means that its file is complete."""
-        wanted: dict[str, str] = {}
-        for file_path in file_paths:
-            relative = self._paths.relative(file_path)
-            if relative is not None and fits_index(relative):
-                wanted[relative] = file_path
-        for some in _slices(iter(wanted.items()), _SLICE):
-            local = await asyncio.to_thread(self._local, some)
-            await self._put(await _reading(local))
-
-    def _local(self, wanted: Iterable[tuple[str, str]]) -> list[tuple[Path, str]]:
-        found = []
-        for relative, file_path in wanted:
-            try:
-                found.append((self._paths.local(file_path), relative))
-            except NotFound:
-                continue  # outside the folder: a message without a recording
-        return found
+        named = {relative for file_path in file_paths if (relative := self._paths.relative(file_path)) is not None}
+        for some in _slices(iter(sorted(filter(fits_index, named))), _SLICE):
+            await self._put(await _reading(self._storage, some))
 
     async def _take(self, found: Sequence[FoundFile]) -> int:
         """Read what is new or changed and has settled; says how many were read."""
@@ -116,7 +101,7 @@ class RecordingIndex:
         async with self._pool.acquire() as connection:
             known = await store.known(connection, [file.path for file in settled])
         changed = [file.path for file in settled if known.get(file.path) != (file.size, file.mtime_ns)]
-        recordings = await _reading([(self._paths.root / path, path) for path in changed])
+        recordings = await _reading(self._storage, changed)
         await self._put(recordings)
         return len(recordings)
 
@@ -160,7 +145,7 @@ class RecordingIndex:
 
     async def _remove(self, paths: Sequence[str]) -> int:
         """Take those of the paths that are not on disk out of the index; says how many were in it."""
-        missing = await asyncio.to_thread(files.missing, self._paths.root, paths)
+        missing = await asyncio.to_thread(files.missing, self._storage, paths)
         if not missing:
             return 0
         # A disk that was unmounted takes every file with it, and brings them back.
@@ -178,7 +163,7 @@ class RecordingIndex:
             return
         async with self._pool.acquire() as connection:
             if await store.has_any(connection):
-                raise files.RecordingsFolderGone("the recordings folder is empty, though recordings were in it")
+                raise RecordingsFolderGone("the recordings folder is empty, though recordings were in it")
 
     def _skipping(self, count: ScanCount) -> Callable[[str, str], None]:
         def skipped(path: str, reason: str) -> None:
@@ -195,11 +180,11 @@ def _slices(items: Iterator[T], size: int) -> Iterator[list[T]]:
         yield some
 
 
-async def _reading(wanted: Sequence[tuple[Path, str]]) -> list[Recording]:
-    """Read files in a thread; when this is cancelled the thread ends soon."""
+async def _reading(storage: RecordingStorage, wanted: Sequence[str]) -> list[Recording]:
+    """Read recordings in a thread; when this is cancelled the thread ends soon."""
     stop = threading.Event()
     try:
-        return await asyncio.to_thread(files.read_all, wanted, stop.is_set) if wanted else []
+        return await asyncio.to_thread(files.read_all, storage, wanted, stop.is_set) if wanted else []
     except asyncio.CancelledError:
         stop.set()
         raise

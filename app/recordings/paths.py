@@ -1,4 +1,4 @@
-"""From a path as the switch writes it to a file of this machine, and never to one outside the recordings folder."""
+"""From a path as the switch writes it to a key below the recordings folder, and back. Pure functions: ``storage`` opens files."""
 
 from pathlib import Path, PurePosixPath
 
@@ -32,25 +32,3 @@ class RecordingPaths:
     def on_switch(self, relative: str) -> str:
         """The switch's name for a recording that the index names ``relative``; the way back is ``relative``."""
         return "/".join(("", *self._switch_parts[1:], relative))
-
-    def local(self, file_path: str) -> Path:
-        """Where this process finds the recording, every symbolic link followed; the file need not exist.
-
-        Raises ``OutsideRecordings`` for a path that is not below the folder, also where only a link leads out of it.
-        """
-        relative = self.relative(file_path)
-        if relative is None:
-            raise self._outside(file_path)
-        try:
-            root = self.root.resolve()
-            path = (root / relative).resolve()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise self._outside(file_path) from error
-        if root not in path.parents:
-            raise self._outside(file_path)
-        return path
-
-    @staticmethod
-    def _outside(file_path: str) -> OutsideRecordings:
-        name = file_path.rsplit("/", 1)[-1].encode(errors="replace").decode()
-        return OutsideRecordings(f"the recording {name!r} is not in the recordings folder")

@@ -7,20 +7,25 @@ whoever swaps a file or a folder in between gets nothing out of the recordings f
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.recordings.paths import OutsideRecordings, RecordingPaths
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK the open of a pipe waits for its writer; of a plain file it changes nothing.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LINK = {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}
+_LARGEST_TIME = 2**63 - 1  # nanoseconds; some file systems hold later times, and no column does
+
+
+class RecordingsFolderGone(Unavailable):
+    """The recordings folder is not there, or was emptied at once, as when its disk is not mounted."""
 
 
 class RecordingMissing(NotFound):
@@ -40,8 +45,8 @@ class RecordingStat:
 
     @classmethod
     def of(cls, facts: os.stat_result) -> Self:
-        """The facts of an open file."""
-        return cls(facts.st_size, facts.st_mtime_ns)
+        """Of what the system says about a file; a time that fits no column is cut."""
+        return cls(facts.st_size, min(max(facts.st_mtime_ns, -_LARGEST_TIME), _LARGEST_TIME))
 
 
 class OpenRecording:
@@ -88,27 +93,30 @@ class OpenRecording:
 
 
 class RecordingStorage:
-    """The recordings folder, by key: the path of a file relative to the folder."""
+    """The recordings folder, by key: the path of a file relative to the folder.
+
+    Without the folder itself every call but ``exists`` raises ``RecordingsFolderGone``: that says nothing about a recording.
+    """
 
     def __init__(self, paths: RecordingPaths, *, refuse_hard_links: bool = False) -> None:
         """``refuse_hard_links``: whether a file with more than one name is refused, for folders that others may write to."""
-        self._paths = paths
+        self.paths = paths
         self._refuse_hard_links = refuse_hard_links
 
     def key(self, file_path: str) -> str:
         """The key of the recording that the switch names ``file_path``. Raises ``OutsideRecordings``."""
-        key = self._paths.relative(file_path)
+        key = self.paths.relative(file_path)
         if key is None:
             raise OutsideRecordings("the recording is not in the recordings folder")
         return key
 
     def open(self, key: str) -> OpenRecording:
         """Open a recording. Raises ``RecordingMissing`` or ``RecordingRefused``, both with a reason."""
-        with self._folder_of(key) as (folder, name):
-            try:
+        try:
+            with self.folder_of(key) as (folder, name):
                 descriptor = os.open(name, _FILE, dir_fd=folder)
-            except OSError as error:
-                raise _reason(error, key) from error
+        except OSError as error:
+            raise _reason(error, key) from error
         try:
             self._check(os.fstat(descriptor))
             return OpenRecording(descriptor, name)
@@ -118,36 +126,99 @@ class RecordingStorage:
 
     def stat(self, key: str) -> RecordingStat:
         """What is at a key, without reading it. Raises as ``open`` does."""
-        with self._folder_of(key) as (folder, name):
-            try:
-                facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            except OSError as error:
-                raise _reason(error, key) from error
+        try:
+            facts = self._lstat(key)
+        except OSError as error:
+            raise _reason(error, key) from error
         self._check(facts)
         return RecordingStat.of(facts)
 
     def exists(self, key: str) -> bool:
-        """Whether a recording is there, as far as this process may look."""
+        """Whether there is anything under this name, as far as this process may look."""
         try:
-            self.stat(key)
-        except NotFound:
+            self._lstat(key)
+        except (NotFound, Unavailable, OSError):
             return False
         return True
 
-    def remove(self, key: str) -> bool:
-        """Remove a recording for good; whether there was one. Raises ``RecordingRefused`` and ``OSError``."""
+    def gone(self, key: str) -> bool:
+        """Whether a recording has certainly been removed: it is not there, and the folder it was in is.
+
+        Raises ``Unavailable`` if that folder cannot be read, as with a disk that is not mounted.
+        """
         try:
-            with self._folder_of(key) as (folder, name):
+            with self.folder_of(key) as (folder, name):
+                try:
+                    os.stat(name, dir_fd=folder, follow_symlinks=False)
+                except FileNotFoundError:
+                    return True
+        except FileNotFoundError as error:
+            raise Unavailable("the folder of the recording is not there") from error
+        except OSError as error:
+            raise Unavailable(f"the recording cannot be looked for: {error.strerror}") from error
+        return False
+
+    def obstacle(self, key: str) -> str:
+        """Why the recording could not be removed; ``""`` if it could be, or if there is none.
+
+        FreeSWITCH makes a mailbox's folder with mode 0750, so only a service of the same user may remove files there.
+        """
+        try:
+            with self.folder_of(key) as (folder, name):
+                self._check(os.stat(name, dir_fd=folder, follow_symlinks=False))
+                may = os.access(".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True)
+        except FileNotFoundError:
+            return ""
+        except (NotFound, Unavailable) as error:
+            return error.detail
+        except OSError as error:
+            return f"the recording's folder cannot be opened: {error.strerror}"
+        return "" if may else "this service may not remove files from the recording's folder"
+
+    def remove(self, key: str) -> bool:
+        """Remove a recording, to stay removed also if the power fails; False if there was none.
+
+        Raises ``RecordingRefused`` for what is no plain file, and ``OSError`` if it may still be there.
+        """
+        try:
+            with self.folder_of(key) as (folder, name):
                 self._check(os.stat(name, dir_fd=folder, follow_symlinks=False))
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
-        except (FileNotFoundError, RecordingMissing):
+        except FileNotFoundError:
             return False
+        except OSError as error:
+            if error.errno in _LINK:
+                raise _reason(error, key) from error
+            raise
         return True
 
     def local_path(self, key: str) -> Path:
         """Where the file is, for a program that takes a path; nothing about it was checked. Raises ``OutsideRecordings``."""
-        return self._paths.root.joinpath(*_parts(key))
+        return self.paths.root.joinpath(*_parts(key))
+
+    @contextmanager
+    def folder(self, key: str) -> Iterator[int]:
+        """The open folder at a key, ``""`` for all recordings; no link is followed. Raises ``OSError``."""
+        here = self._descend(_parts(key) if key else ())
+        try:
+            yield here
+        finally:
+            os.close(here)
+
+    @contextmanager
+    def folder_of(self, key: str) -> Iterator[tuple[int, str]]:
+        """The open folder that a recording lies in, and its name there. Raises ``OutsideRecordings`` or ``OSError``."""
+        *folders, name = _parts(key)
+        here = self._descend(folders)
+        try:
+            yield here, name
+        finally:
+            os.close(here)
+
+    def _lstat(self, key: str) -> os.stat_result:
+        with self.folder_of(key) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def _check(self, facts: os.stat_result) -> None:
         if not stat.S_ISREG(facts.st_mode):
@@ -155,33 +226,35 @@ class RecordingStorage:
         if self._refuse_hard_links and facts.st_nlink > 1:
             raise RecordingRefused("the recording has a second name on the disk (a hard link)")
 
-    @contextmanager
-    def _folder_of(self, key: str) -> Iterator[tuple[int, str]]:
-        """The open folder of a key, and the file's name in it."""
-        *folders, name = _parts(key)
+    def _descend(self, folders: Sequence[str]) -> int:
         # The root itself may be a link: that is the operator's own setting.
         try:
-            here = os.open(self._paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            here = os.open(self.paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise RecordingMissing(f"the recordings folder cannot be read: {error.strerror}") from error
-        try:
-            for part in folders:
-                try:
-                    inner = os.open(part, _FOLDER, dir_fd=here)
-                except OSError as error:
-                    raise _reason(error, key) from error
+            raise RecordingsFolderGone(f"the recordings folder cannot be read: {error.strerror}") from error
+        for part in folders:
+            try:
+                inner = os.open(part, _FOLDER, dir_fd=here)
+            finally:
                 os.close(here)
-                here = inner
-            yield here, name
-        finally:
-            os.close(here)
+            here = inner
+        return here
 
 
 def _parts(key: str) -> tuple[str, ...]:
     parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts or "\0" in key:
+    if not parts or key.startswith("/") or ".." in parts or "\0" in key or not _encodes(key):
         raise OutsideRecordings("the recording is not in the recordings folder")
     return parts
+
+
+def _encodes(key: str) -> bool:
+    """Whether a file can have this name: Python holds undecodable bytes as some surrogates, and no other ones."""
+    try:
+        os.fsencode(key)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reason(error: OSError, key: str) -> NotFound:

@@ -11,10 +11,11 @@ from watchfiles import Change, awatch
 from app.errors import DatabaseFailed, file_and_reason
 from app.jobs.loop import Trouble
 from app.jobs.retries import Retries
-from app.recordings.files import RecordingsFolderGone, folder_identity
+from app.recordings.files import folder_identity
 from app.recordings.index import RecordingIndex
 from app.recordings.model import is_message_name
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingsFolderGone
 
 log = structlog.get_logger(__name__)
 

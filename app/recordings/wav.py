@@ -14,6 +14,7 @@ _EXTENSIBLE = 0xFFFE
 _PCM = {8: "pcm_u8", 16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}
 _FLOAT = {32: "pcm_f32le", 64: "pcm_f64le"}
 _BY_TAG = {2: "adpcm_ms", 6: "pcm_alaw", 7: "pcm_mulaw", 17: "adpcm_ima_wav", 49: "gsm_ms"}
+_FASTEST = 2**31 - 1  # samples a second: what the index's column holds; more is no rate of anything
 _MOST_CHUNKS = 1000  # before the data; more is no file that anybody wrote
 
 
@@ -109,7 +110,7 @@ def _format(body: bytes) -> _Format | None:
     tag, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", body)
     if tag == _EXTENSIBLE and len(body) >= 26:
         tag = int.from_bytes(body[24:26], "little")
-    if not channels or not rate:
+    if not channels or not 0 < rate <= _FASTEST:
         return None
     if tag in (1, 3):
         codec = (_PCM if tag == 1 else _FLOAT).get((bits + 7) // 8 * 8)

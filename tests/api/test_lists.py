@@ -26,6 +26,7 @@ from app.messages.registry import Registry
 from app.messages.rendering import LineJson, Rendering
 from app.messages.service import Messages
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.sandbox.tables import TABLES
 from app.switch.tables import messages as store
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
@@ -69,9 +70,9 @@ class Lists:
 
     def __init__(self, pool: Pool, switch_pool: Pool, readers: Counting, switch_readers: Counting) -> None:
         self.switch_pool, self.readers, self.switch_readers = switch_pool, readers, switch_readers
-        paths = RecordingPaths(Path("/nowhere"), ROOT)
-        self.registry = Registry(pool, switch_pool, paths, _announce, max_age=86400)
-        self.messages = Messages(readers, switch_readers, self.registry, paths)
+        storage = RecordingStorage(RecordingPaths(Path("/nowhere"), ROOT))
+        self.registry = Registry(pool, switch_pool, storage, _announce, max_age=86400)
+        self.messages = Messages(readers, switch_readers, self.registry, storage)
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
 
     def lines(self, page: PageLines) -> list[LineJson]:

@@ -13,6 +13,7 @@ from app.messages.model import Message
 from app.messages.registry import Registry
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from tests.support.switch_rows import ROOT
 
 DAY = 24 * 3600
@@ -24,8 +25,9 @@ class IntakeUnderTest:
     def __init__(self, pool: Pool, folder: Path, *, max_age: int = DAY, full: float = 600.0) -> None:
         self.pool = pool
         self.paths = RecordingPaths(folder, ROOT)
-        self.registry = Registry(pool, pool, self.paths, self.announce, max_age=max_age)
-        self.intake = Intake(pool, pool, self.registry, RecordingIndex(pool, self.paths), self.paths, timer=0.2, full=full)
+        self.storage = RecordingStorage(self.paths)
+        self.registry = Registry(pool, pool, self.storage, self.announce, max_age=max_age)
+        self.intake = Intake(pool, pool, self.registry, RecordingIndex(pool, self.storage), self.paths, timer=0.2, full=full)
         self.broken: Exception | None = None
 
     async def announce(self, connection: Connection, messages: Sequence[Message]) -> None:

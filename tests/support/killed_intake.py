@@ -23,6 +23,7 @@ from app.messages.model import Message
 from app.messages.registry import Registry
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from tests.support.switch_rows import ROOT, insert_all, switch_row
 
 STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
@@ -35,8 +36,10 @@ async def announce(connection: Connection, messages: Sequence[Message]) -> None:
 
 def intake(pool: Pool) -> Intake:
     """The intake of a process that starts."""
-    paths = RecordingPaths(Path("/nonexistent"), ROOT)
-    return Intake(pool, pool, Registry(pool, pool, paths, announce, max_age=86400), RecordingIndex(pool, paths), paths)
+    storage = RecordingStorage(RecordingPaths(Path("/nonexistent"), ROOT))
+    return Intake(
+        pool, pool, Registry(pool, pool, storage, announce, max_age=86400), RecordingIndex(pool, storage), storage.paths
+    )
 
 
 def die_before(number: int) -> None:

@@ -26,7 +26,7 @@ from app.notifications.model import MailRetries, Notification, Recipient
 from app.notifications.recordings import Recordings
 from app.notifications.slots import Slots
 from app.recordings.paths import RecordingPaths
-from app.recordings.remover import FileRemover
+from app.recordings.storage import RecordingStorage
 from app.switch.mwi import MessageWaiting, Switch
 from app.switch.tables.model import MessageRow
 from tests.support.switch_rows import DOMAIN, insert, switch_row
@@ -56,22 +56,22 @@ class MailProcess:
     ) -> None:
         self.switch = switch
         self.pool, self.recordings = pool, recordings
-        self.paths = RecordingPaths(recordings, str(recordings))
+        self.storage = RecordingStorage(RecordingPaths(recordings, str(recordings)))
         self.jobs = Jobs(dsn)
         self.claims = Claims(dsn)
         self.transport = SmtpTransport(
             "127.0.0.1", smtp_port, sender="voicemail@lab.local", limits=limits, connections=connections
         )
         self.registry = Registry(
-            pool, pool, self.paths, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
+            pool, pool, self.storage, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
         )
         shared: dict[str, Any] = {
             "pool": pool, "switch_pool": pool, "jobs": self.jobs, "claims": self.claims, "retries": retries,
         }  # fmt: skip
-        self.removal = Removal(waiting=MessageWaiting(switch), files=FileRemover(self.paths), pace=pace, **shared)
+        self.removal = Removal(waiting=MessageWaiting(switch), storage=self.storage, pace=pace, **shared)
         self.removal.register(after_mail.REASON)
         self.mailer = Mailer(
-            recordings=Recordings(self.paths),
+            recordings=Recordings(self.storage),
             removal=self.removal,
             transport=self.transport,
             composer=Composer(sender=sender),

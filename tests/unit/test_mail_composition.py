@@ -1,9 +1,11 @@
 """A mail says what a reader needs, holds the recording bit for bit, and no caller can bend it."""
 
 from datetime import UTC, datetime
+from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.notifications.mail.compose import Audio, Composer, Letter
-from app.text import ascii_address, caller, clock
+from app.text import ascii_address, caller, clock, one_line
 
 SAMPLE = next((Path(__file__).parents[2] / "app/sandbox/recordings").glob("*.wav")).read_bytes()
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -141,6 +143,71 @@ def test_any_text_makes_a_mail_that_reads_back(name: str, number: str, descripti
     (attachment,) = mail.iter_attachments()
     assert attachment.get_content() == b"RIFF"
     assert raw.isascii()
+
+
+NAMES = [
+    "Voicemail", "Zoë", "Thư thoại của công ty", "🎉" * 40, 'Bob "the" <boss@example.com>', "a, b; c: d", "=?utf-8?q?Bcc=3A?= x", "\ud800 half",
+    "a\0b", "x\r\nBcc: everyone@example.com", "n" * 500, "é" * 500, "", "(comment)", "\u202egnp.exe", "a\u2028b", "\\",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_any_name_of_the_sender_reads_back(name: str) -> None:
+    raw = Composer(sender="voicemail@lab.local", name=name).compose(letter(), Audio("m.wav", b"RIFF"), now=NOW)
+
+    # Python's newer reader puts spaces between encoded words (gh-92081), so this is the older one.
+    mail = BytesParser().parsebytes(raw)
+    shown, address = parseaddr(mail["From"])
+    assert address == "voicemail@lab.local"
+    assert str(make_header(decode_header(shown))) == one_line(name, 120)
+    assert set(mail.keys()) == HEADERS
+    assert mail.defects == []
+    # RFC 5322 wishes for 78 and allows 998: an address cannot be folded.
+    assert max(map(len, headers_of(raw))) <= 140
+
+
+@settings(max_examples=50, deadline=None)
+@given(name=st.text(max_size=200))
+def test_any_text_names_the_sender(name: str) -> None:
+    test_any_name_of_the_sender_reads_back(name)
+
+
+def headers_of(raw: bytes) -> list[bytes]:
+    """The lines of a mail's own headers."""
+    return raw.partition(b"\r\n\r\n")[0].split(b"\r\n")
+
+
+@pytest.mark.parametrize("name", ["🎉" * 60, "é" * 60, "=?utf-8?q?Bcc=3A?= x", "long words " * 5, "x" * 60, "a\0b", "\ud800"])
+def test_a_subject_reads_back_from_lines_that_every_server_takes(name: str) -> None:
+    """RFC 2047: an encoded word has at most 75 characters, and no character is torn in two."""
+    raw, mail = composed(Audio("m.wav", b"RIFF"), caller_name=name)
+
+    assert str(mail["Subject"]) == f"Voicemail from {caller(name, '0891234567')}, 1:18"
+    lines = headers_of(raw)
+    assert max(map(len, lines)) <= 78
+    assert all(len(word) <= 75 for line in lines for word in line.split() if word.startswith(b"=?"))
+    assert all(line.isascii() and b"\0" not in line for line in lines)
+
+
+def test_a_long_message_id_stands_whole_on_one_line() -> None:
+    id_ = f"<{'a' * 36}@{'.'.join(['d' * 60] * 4)}>"
+
+    raw, mail = composed(Audio("m.wav", b"RIFF"), message_id=id_)
+
+    assert mail["Message-ID"] == id_
+    assert f"Message-ID: {id_}".encode() in headers_of(raw)
+
+
+def test_a_recording_that_looks_like_a_mail_is_only_a_recording() -> None:
+    content = b"\r\n--===============\r\nContent-Type: text/html\r\n\r\n<script>\r\n.\r\n" * 100
+
+    _, mail = composed(Audio("m.wav", content))
+
+    (attachment,) = mail.iter_attachments()
+    assert attachment.get_content() == content
+    assert [part.get_content_type() for part in mail.walk()] == [
+        "multipart/mixed", "multipart/alternative", "text/plain", "text/html", "audio/wav",
+    ]  # fmt: skip
 
 
 @settings(max_examples=50, deadline=None)

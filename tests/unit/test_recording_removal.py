@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.recordings.paths import RecordingPaths
-from app.recordings.remover import FileRemover
+from app.recordings.storage import RecordingsFolderGone, RecordingStorage
 
 ON_SWITCH = "/var/lib/freeswitch/voicemail"
 
@@ -28,17 +28,17 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def remover(root: Path) -> FileRemover:
-    return FileRemover(RecordingPaths(root, ON_SWITCH))
+def storage(root: Path) -> RecordingStorage:
+    return RecordingStorage(RecordingPaths(root, ON_SWITCH))
 
 
-def test_a_file_is_removed_once(remover: FileRemover, root: Path) -> None:
-    path = f"{ON_SWITCH}/101/msg_1.wav"
+def test_a_file_is_removed_once(storage: RecordingStorage, root: Path) -> None:
+    key = storage.key(f"{ON_SWITCH}/101/msg_1.wav")
 
-    assert (remover.obstacle(path), remover.exists(path)) == ("", True)
-    assert remover.remove(path)
+    assert (storage.obstacle(key), storage.exists(key)) == ("", True)
+    assert storage.remove(key)
 
-    assert (remover.obstacle(path), remover.exists(path), remover.remove(path)) == ("", False, False)
+    assert (storage.obstacle(key), storage.exists(key), storage.remove(key)) == ("", False, False)
     assert (root / "101").exists()
 
 
@@ -65,7 +65,7 @@ def test_a_file_is_removed_once(remover: FileRemover, root: Path) -> None:
         f"{ON_SWITCH}/\udcff.wav",
     ],
 )
-def test_nothing_else_is_removed(remover: FileRemover, root: Path, path: str, tmp_path: Path) -> None:
+def test_nothing_else_is_removed(storage: RecordingStorage, root: Path, path: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.wav"
     secret.write_bytes(b"secret")
     (root / "link.wav").symlink_to(root / "101/msg_1.wav")
@@ -73,16 +73,19 @@ def test_nothing_else_is_removed(remover: FileRemover, root: Path, path: str, tm
     os.mkfifo(root / "pipe")
     before = sorted(root.rglob("*"))
 
-    remover.obstacle(path)
-    remover.exists(path)
+    with suppress(NotFound):
+        storage.obstacle(storage.key(path))
+        storage.exists(storage.key(path))
     with suppress(NotFound, OSError):
-        assert remover.remove(path) is False
+        assert storage.remove(storage.key(path)) is False
 
     assert sorted(root.rglob("*")) == before
     assert secret.exists()
 
 
-def test_a_file_in_the_switch_s_folder_cannot_be_removed_by_another_user_and_it_says_so(remover: FileRemover, root: Path) -> None:
+def test_a_file_in_the_switch_s_folder_cannot_be_removed_by_another_user_and_it_says_so(
+    storage: RecordingStorage, root: Path
+) -> None:
     """FreeSWITCH makes a mailbox's folder with mode 0750, so a service in its group may read there and no more."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
@@ -91,7 +94,40 @@ def test_a_file_in_the_switch_s_folder_cannot_be_removed_by_another_user_and_it_
         os.setegid(65534)
         os.setgroups([0])
         os.seteuid(65534)
-        os._exit(0 if "may not remove" in remover.obstacle(f"{ON_SWITCH}/101/msg_1.wav") else 1)
+        os._exit(0 if "may not remove" in storage.obstacle("101/msg_1.wav") else 1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (root / "101/msg_1.wav").exists()
+
+
+@pytest.mark.parametrize("refuse_hard_links", [False, True])
+def test_a_file_with_a_second_name_stays_if_the_operator_says_so(root: Path, refuse_hard_links: bool) -> None:
+    os.link(root / "101/msg_1.wav", root / "101/second")
+    storage = RecordingStorage(RecordingPaths(root, ON_SWITCH), refuse_hard_links=refuse_hard_links)
+
+    why = storage.obstacle("101/msg_1.wav")
+    with suppress(NotFound):
+        storage.remove("101/msg_1.wav")
+
+    assert ("hard link" in why) is refuse_hard_links
+    assert (root / "101/msg_1.wav").exists() is refuse_hard_links
+
+
+def test_a_disk_that_is_not_mounted_is_no_removed_recording(tmp_path: Path) -> None:
+    """Removal deletes the row first: what it could not see must not count as removed."""
+    storage = RecordingStorage(RecordingPaths(tmp_path / "unmounted", ON_SWITCH))
+
+    assert "recordings folder" in storage.obstacle("101/msg_1.wav")
+    for call in (storage.remove, storage.gone, storage.open, storage.stat):
+        with pytest.raises(RecordingsFolderGone):
+            call("101/msg_1.wav")
+
+
+def test_only_a_name_missing_from_its_folder_is_certainly_gone(storage: RecordingStorage, root: Path) -> None:
+    (root / "102").symlink_to(root / "101")
+
+    assert not storage.gone("101/msg_1.wav")
+    assert storage.gone("101/msg_2.wav")
+    for key in ("404/msg_1.wav", "102/msg_2.wav", "101/msg_1.wav/msg_1.wav"):
+        with pytest.raises(Unavailable):
+            storage.gone(key)

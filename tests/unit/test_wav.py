@@ -1,6 +1,7 @@
 """Durations of WAV files as they really are found on a switch."""
 
 import io
+import math
 import struct
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def chunk(name: bytes, content: bytes, *, length: int | None = None, pad: bool =
 
 def fmt(tag: int = 1, channels: int = 1, rate: int = 8000, align: int = 2, bits: int = 16, extra: bytes = b"") -> bytes:
     """A format chunk."""
-    return chunk(b"fmt ", struct.pack("<HHIIHH", tag, channels, rate, rate * align, align, bits) + extra)
+    return chunk(b"fmt ", struct.pack("<HHIIHH", tag, channels, rate, rate * align % 2**32, align, bits) + extra)
 
 
 def riff(*chunks: bytes, length: int | None = None) -> bytes:
@@ -145,7 +146,7 @@ wavs = st.builds(
                 fmt,
                 tag=st.sampled_from([0, 1, 2, 3, 6, 7, 17, 49, 0xFFFE, 0x55]),
                 channels=st.integers(0, 0xFFFF),
-                rate=st.integers(0, 96000),
+                rate=st.one_of(st.integers(0, 96000), st.integers(0, 2**32 - 1)),
                 align=st.integers(0, 6000).map(lambda align: align % 0x4000),
                 bits=st.integers(0, 0xFFFF),
                 extra=st.binary(max_size=30),
@@ -169,3 +170,19 @@ def test_no_bytes_at_all_upset_the_reader(content: bytes) -> None:
     found = facts(content)
 
     assert found is None or 0 <= found.duration <= 8 * 320 * len(content)
+
+
+@given(wavs)
+def test_every_value_fits_its_column(content: bytes) -> None:
+    found = facts(content)
+
+    if found is not None:
+        assert math.isfinite(found.duration)
+        assert 0 < found.sample_rate < 2**31
+        assert 0 < found.channels < 2**31
+        assert found.codec.isidentifier()
+
+
+def test_a_rate_that_no_column_holds_is_not_believed() -> None:
+    assert facts(riff(fmt(rate=2**31 - 1), chunk(b"data", bytes(100)))) is not None
+    assert facts(riff(fmt(rate=2**31), chunk(b"data", bytes(100)))) is None

@@ -9,7 +9,7 @@ from app.domains.model import DomainSettings
 from app.text import ascii_address, one_line
 
 NAME = "Voicemail"
-_LONGEST_NAME = 100  # characters, as for a domain's mail_from_name
+LONGEST_NAME = 100  # characters, as for a domain's mail_from_name
 _ATOMS = re.compile(r"[0-9A-Za-z]+(?: [0-9A-Za-z]+)*")
 _LINE = 75  # characters: what RFC 2047 allows for an encoded word, and RFC 5322 recommends for a line
 
@@ -27,7 +27,7 @@ class Sender:
         """What a domain says; ``service`` is VOICEMAIL_MAIL_FROM. Nothing that is no address ever reaches a header."""
         address = ascii_address(settings.mail_from or "") or service
         reply_to = ascii_address(settings.reply_to or "") or ""
-        return cls(address, one_line(settings.mail_from_name or "", _LONGEST_NAME) or NAME, reply_to)
+        return cls(address, one_line(settings.mail_from_name or "", LONGEST_NAME) or NAME, reply_to)
 
     @property
     def host(self) -> str:

@@ -57,11 +57,11 @@ class Site:
         self.hinted: list[str] = []
         self.hearing = Hearing(pool, world.paths, self.hinted.extend, patience=0.0)
         self.rescue = self.another_rescue()
-        self.orphans = Orphans(pool, pool, world.paths, self.rescue)
+        self.orphans = Orphans(pool, pool, world.storage, self.rescue)
 
     def another_rescue(self) -> Rescue:
         """Another process's."""
-        return Rescue(self.pool, self.pool, self.world.paths, self.switch, self.hinted.extend, settle=0.05)
+        return Rescue(self.pool, self.pool, self.world.storage, self.switch, self.hinted.extend, settle=0.05)
 
     async def hear(self, **headers: str) -> str:
         """An event of the switch, and what is remembered of it; the path it named."""

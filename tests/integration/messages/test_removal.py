@@ -285,7 +285,7 @@ async def test_a_file_that_cannot_be_removed_keeps_its_row(mail_process: MailPro
     await mail_process.work()
 
     state, detail = await fate(mail_process, notification)
-    assert (state, detail.partition(": ")[2]) == (KEPT, "the recording is not a plain file")
+    assert (state, detail.partition(": ")[2]) == (KEPT, "the recording is not a file")
     assert (path.is_symlink(), target.exists()) == (True, True)
     assert await usernames(mail_process) == ["101"]
 

@@ -18,6 +18,7 @@ from app.database.pool import Pool
 from app.recordings.files import RecordingsFolderGone
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
+from app.recordings.storage import RecordingStorage
 from app.recordings.watcher import RecordingWatcher
 
 REAL = Path(__file__).parents[3] / "app/sandbox/recordings/msg_ec3e1941-405a-479e-b1e1-fb3cb69ef20c.wav"
@@ -35,7 +36,7 @@ class Folder:
         self.hints = 0
         self.hinted: set[str] = set()
         self.paths = RecordingPaths(root, SWITCH)
-        self.index = RecordingIndex(pool, self.paths, settle=SETTLE)
+        self.index = RecordingIndex(pool, RecordingStorage(self.paths), settle=SETTLE)
         root.mkdir()
 
     def leave(self, name: str, content: bytes | None = None, *, age: float = 60.0) -> Path:
@@ -166,6 +167,26 @@ async def test_a_folder_that_may_not_be_read_does_not_stop_the_scan(folder: Fold
 
     assert await has(folder, "msg_1.wav")
     assert [line["path"] for line in logs if line["event"] == "recording_skipped"] == ["locked"]
+
+
+async def test_one_bad_file_fails_alone(folder: Folder, pool: Pool) -> None:
+    """A header that claims 4 thousand million samples a second, and a time that no column holds, hold up no other file."""
+    folder.leave("msg_1.wav")
+    header = REAL.read_bytes()[:24] + b"\xff\xff\xff\xff" + REAL.read_bytes()[28:]
+    folder.leave("msg_2.wav", header)
+    late = folder.leave("msg_3.wav")
+    os.utime(late, (2**33, 2**33 + 2**30))  # 2**63 nanoseconds end in the year 2262; some file systems hold 2446
+    folder.leave("msg_4.wav")
+
+    count = await folder.index.scan()
+    await asyncio.sleep(SETTLE)
+    await folder.index.look_again()
+
+    assert count.files == 4
+    assert await has(folder, "msg_1.wav", "msg_2.wav", "msg_3.wav", "msg_4.wav")
+    assert await pool.fetchval(
+        "SELECT sample_rate IS NULL AND duration IS NULL FROM voicemail.recording WHERE path LIKE '%msg_2.wav'"
+    )
 
 
 async def test_a_file_that_did_not_change_is_not_read_again(folder: Folder) -> None:
