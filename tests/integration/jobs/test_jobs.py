@@ -315,14 +315,15 @@ async def test_the_job_of_a_killed_process_is_run_by_another(database: str, jobs
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WORKER, database, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[3]
     )
-    assert process.stdout is not None
-    await jobs.enqueue(pool, "test", "job", dedupe_key="job")
-    async with asyncio.timeout(10):
-        while b"began job" not in (line := await process.stdout.readline()):
-            assert line, "the worker ended before it began"
-
-    process.send_signal(signal.SIGKILL)
-    await process.wait()
+    try:
+        assert process.stdout is not None
+        await jobs.enqueue(pool, "test", "job", dedupe_key="job")
+        async with asyncio.timeout(60):
+            while b"began job" not in (line := await process.stdout.readline()):
+                assert line, "the worker ended before it began"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
     async with at_work(jobs):
         await until(lambda: record.seen == ["job"])
 
