@@ -87,7 +87,7 @@ async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
 
 @asynccontextmanager
 async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
-    """The recordings without a row, also where no service runs. Raises as ``migrate_database`` does."""
+    """The recordings without a row, also if no service runs. Raises as ``migrate_database`` does."""
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
         resources.switch.start()

@@ -37,7 +37,7 @@ def cleaned_reply(text: str) -> str:
 
 
 def ascii_address(address: str) -> str | None:
-    """``address`` for an envelope or a header, its domain in ASCII (IDNA); None where a mail server could not take it."""
+    """``address`` for an envelope or a header, its domain in ASCII (IDNA); None if a mail server could not take it."""
     local, _, domain = address.rpartition("@")
     try:
         plain = f"{local}@{domain.encode('idna').decode('ascii')}"

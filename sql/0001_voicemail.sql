@@ -89,7 +89,7 @@ CREATE TABLE voicemail.heard_message (
     heard_at      timestamptz NOT NULL DEFAULT now(),
     due_at        timestamptz NOT NULL,                   -- when to look whether its row came
     inserting_at  timestamptz,                            -- set before this service inserts the row itself
-    lamp_lit      boolean NOT NULL DEFAULT false          -- whether the phones were told of the row that this service inserted
+    mwi_sent      boolean NOT NULL DEFAULT false          -- whether the phones were told of the row that this service inserted
 );
 CREATE INDEX heard_message_due ON voicemail.heard_message (due_at);
 

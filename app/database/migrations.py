@@ -47,7 +47,7 @@ def sql_folder() -> Path:
 
 
 def read_migrations(folder: Path) -> list[Migration]:
-    """The migrations of a folder in their order. Raises ``SchemaError`` where a number is missing or doubled."""
+    """The migrations of a folder in their order. Raises ``SchemaError`` if a number is missing or doubled."""
     found = [
         Migration(int(match[1]), path.name, path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.sql"))
@@ -65,7 +65,7 @@ async def migrate(target: str | Connection, folder: Path | None = None) -> list[
     """Apply what is missing and return the names of what was applied.
 
     ``target`` is a DSN or a connection outside a transaction. Any number of processes may call this at once.
-    Raises ``SchemaError`` where the schema was made by another set of files, ``DatabaseUnavailable`` where nobody answers.
+    Raises ``SchemaError`` if the schema was made by another set of files, ``DatabaseUnavailable`` if nobody answers.
     """
     migrations = read_migrations(folder or sql_folder())
     if not isinstance(target, str):
@@ -109,7 +109,7 @@ async def _turn(connection: Connection) -> AsyncIterator[None]:
 
 async def _prepare(connection: Connection) -> None:
     try:
-        # CREATE SCHEMA IF NOT EXISTS wants the right to create one even where it exists.
+        # CREATE SCHEMA IF NOT EXISTS needs the right to create one even if it exists.
         if await connection.fetchval("SELECT to_regnamespace('voicemail')") is None:
             await connection.execute("CREATE SCHEMA voicemail")
         await connection.execute("""

@@ -1,4 +1,4 @@
-"""Does the mail server take mail from this service, and, where asked, does one mail really leave?"""
+"""Does the mail server take mail from this service, and, if asked for, does one mail really leave?"""
 
 from collections.abc import Sequence
 from email.message import EmailMessage

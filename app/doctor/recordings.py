@@ -51,7 +51,7 @@ def _folder(root: Path) -> Finding:
         return warning(
             name,
             f"{root} can be read, not written",
-            "messages are kept after their mail, also where the mailbox says local_after_email false",
+            "messages are kept after their mail, also if the mailbox says local_after_email false",
             "run the service as the switch's user",
         )
     return ok(name, str(root))
@@ -88,7 +88,7 @@ def _mapping(storage: RecordingStorage, settings: Settings, rows: list[str]) -> 
         return warning(
             name,
             f"{mapping}; {obstacle}",
-            "messages are kept after their mail, also where the mailbox says local_after_email false",
+            "messages are kept after their mail, also if the mailbox says local_after_email false",
             "run the service as the switch's user: FreeSWITCH makes each mailbox's folder with mode 0750",
         )
     return ok(name, f"{mapping}: the newest {len(rows)} can be opened and removed")

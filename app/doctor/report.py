@@ -18,7 +18,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was found and, where all is not well, what it means and what to do. Never holds a secret."""
+    """One check: what was found and, if all is not well, what it means and what to do. Never holds a secret."""
 
     check: str
     state: State
@@ -54,7 +54,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, findings: Iterable[Finding]) -> bool:
-        """Take the findings of one part; false where one of them failed."""
+        """Take the findings of one part; false if one of them failed."""
         new = list(findings)
         self.findings += new
         return all(finding.state is not State.FAILED for finding in new)

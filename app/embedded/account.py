@@ -36,8 +36,8 @@ class Account:
 def choose_account(data_dir: Path, needed: list[Path]) -> Account:
     """The account for a cluster in ``data_dir``, which exists; ``needed`` are the folders its programs must get into.
 
-    An ordinary user runs the server himself. Root runs it as the owner of the folder, or as nobody where root is the owner.
-    Raises ``DatabaseUnavailable`` where that account cannot get there.
+    An ordinary user runs the server himself. Root runs it as the owner of the folder, or as nobody if root is the owner.
+    Raises ``DatabaseUnavailable`` if that account cannot get there.
     """
     owner = data_dir.stat()
     if os.geteuid() != 0:

@@ -111,7 +111,7 @@ class Cluster:
             return Path(f"/proc/{pid}/comm").read_text().startswith("postgres")
 
     def password(self) -> str:
-        """The password of the service's role; one is made, and set in the cluster, where it is missing."""
+        """The password of the service's role; one is made, and set in the cluster, if it is missing."""
         path = self._folder / "password"
         if not self.data.exists():
             self._create()
@@ -270,7 +270,7 @@ class Cluster:
         self._account.give(path)
 
     def stop(self, pid: int) -> None:
-        """Stop the server in its fast mode; the harder ways follow where it does not go."""
+        """Stop the server in its fast mode; the harder ways follow if it does not stop."""
         for number, patience in ((signal.SIGINT, STOP_PATIENCE), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
             try:
                 os.kill(pid, number)

@@ -65,7 +65,7 @@ def disposition(name: str) -> str:
 def stream(request: web.Request, content: Content) -> web.StreamResponse:
     """The answer that sends an open file, whole or the range that was asked for, and closes it in the end.
 
-    Answers 304 and 416 where the request's own conditions say so.
+    Answers 304 and 416 if the request's own conditions say so.
     """
     size, mtime = content.opened.size, content.opened.mtime_ns // 1_000_000_000
     etag = f"{content.opened.mtime_ns:x}-{size:x}"
@@ -130,7 +130,7 @@ def _unchanged(request: web.Request, etag: str, mtime: int) -> bool:
 
 
 def _range_holds(request: web.Request, etag: str, mtime: int) -> bool:
-    """Whether ``Range`` counts: without ``If-Range``, or where that names exactly this file (RFC 9110, 13.1.5)."""
+    """Whether ``Range`` counts: without ``If-Range``, or if that names exactly this file (RFC 9110, 13.1.5)."""
     condition = request.headers.get("If-Range", "").strip()
     if not condition:
         return True

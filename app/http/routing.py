@@ -136,7 +136,7 @@ def _endpoint(mark: Mark, handler: _Method, tag: str, admit: Admit | None) -> En
     names = list(inspect.signature(handler).parameters)
     unknown = set(names) - {"request", "query", "body"}
     if names[:1] != ["request"] or unknown:
-        raise TypeError(f"{handler} must take request, and query and body where it needs them")
+        raise TypeError(f"{handler} must take request, and query and body if it needs them")
     return Endpoint(mark, handler, hints.get("query"), hints.get("body"), _result(hints.get("return")), tag, admit)
 
 

@@ -1,4 +1,4 @@
-"""What pydantic says of a model, made fit for client generators: no defaults in requests, null where it is forgiven."""
+"""What pydantic says of a model, made fit for client generators: no defaults in requests, null if that is forgiven."""
 
 from typing import Any
 

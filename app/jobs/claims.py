@@ -28,7 +28,7 @@ class Claims:
 
     @asynccontextmanager
     async def hold(self, owner: UUID) -> AsyncIterator[bool]:
-        """Whether the thing with this id is ours for the block; False where this or another process works on it.
+        """Whether the thing with this id is ours for the block; False if this or another process works on it.
 
         Raises ``DatabaseUnavailable``.
         """

@@ -74,7 +74,7 @@ class Jobs:
     ) -> None:
         """Queue one job in the connection's transaction, to run ``delay`` seconds after its begin at the earliest.
 
-        Nothing happens where a job of this entrypoint with the same key waits or runs: give every attempt a key of its own.
+        Nothing happens if a job of this entrypoint with the same key waits or runs: give every attempt a key of its own.
         """
         await self.enqueue_many(connection, entrypoint, [(payload, dedupe_key, delay)])
 

@@ -20,7 +20,7 @@ class DirectoryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
-    """Where a mailbox's last change stands on the switch, and why it is not applied yet where it is not."""
+    """Where a mailbox's last change stands on the switch, and why, if it is not applied yet."""
 
     state: DirectoryStatus
     detail: str = ""

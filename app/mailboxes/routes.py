@@ -165,7 +165,7 @@ class MailboxOut(BaseModel):
     id: UUID
     extension: str
     password: Annotated[
-        str, Field(description="empty without the scope pin:read, and where VOICEMAIL_SECRET_KEY cannot decrypt it")
+        str, Field(description="empty without the scope pin:read, and if VOICEMAIL_SECRET_KEY cannot decrypt it")
     ]
     mail_to: str
     local_after_email: bool

@@ -62,7 +62,7 @@ class Mailboxes:
         return self._cipher.open(mailbox.id, mailbox.sealed_pin) if grant.has(Scope.PIN_READ) else ""
 
     async def check_key(self) -> None:
-        """At the start: raise ``SettingsError`` where the mailboxes' PINs were encrypted with another key."""
+        """At the start: raise ``SettingsError`` if the mailboxes' PINs were encrypted with another key."""
         await check_key(self._pool, self._cipher)
 
     async def backlog(self) -> Backlog:
@@ -116,7 +116,7 @@ class Mailboxes:
         return replace(mailbox, directory=await self._wait(address, revision))
 
     async def replace(self, grant: Grant, key: MailboxKey, change: MailboxChange, *, asked: str | None = None) -> DirectoryState:
-        """Change a mailbox. Raises ``NotFound``, and ``Invalid`` where the change is meant for another one."""
+        """Change a mailbox. Raises ``NotFound``, and ``Invalid`` if the change is meant for another one."""
         address = (await self.admitted(grant, key, asked=asked)).address
         grant.require(Scope.MAILBOX_WRITE)
         sight = await self._phone.look(address)
@@ -187,7 +187,7 @@ class Mailboxes:
 
 
 async def check_key(pool: Pool, cipher: PinCipher) -> None:
-    """Raise ``SettingsError`` where the PINs in this database were encrypted with another key."""
+    """Raise ``SettingsError`` if the PINs in this database were encrypted with another key."""
     async with pool.acquire() as connection, connection.transaction():
         noted = await store.note_once(connection, _KEY_FACT, cipher.fingerprint())
     if noted != cipher.fingerprint():

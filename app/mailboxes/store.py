@@ -122,7 +122,7 @@ async def delete(connection: Connection, mailbox_id: UUID) -> None:
 
 
 async def note_once(connection: Connection, name: str, value: str) -> str:
-    """Note a fact of this installation where it is not noted, or where there is no mailbox yet; what is noted now."""
+    """Note a fact of this installation if it is not noted, or if there is no mailbox yet; what is noted now."""
     await connection.execute(NOTE, name, value)
     await connection.execute(NOTE_ANEW, name, value)
     return str(await connection.fetchval(NOTED, name))

@@ -18,14 +18,14 @@ ON CONFLICT (file_path) DO NOTHING
 AMONG = "SELECT file_path FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"
 _COLUMNS = "file_path, domain, username, uuid, caller_name, caller_number, created_epoch, duration, read_flags"
 _STATE = """extract(epoch FROM now() - heard_at)::float8 AS age,
-    extract(epoch FROM now() - inserting_at)::float8 AS inserting_for, lamp_lit"""
+    extract(epoch FROM now() - inserting_at)::float8 AS inserting_for, mwi_sent"""
 DUE = f"SELECT {_COLUMNS}, {_STATE} FROM voicemail.heard_message WHERE due_at <= now() ORDER BY due_at LIMIT $1"  # noqa: S608
 OF_FILES = f"SELECT {_COLUMNS}, {_STATE} FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"  # noqa: S608
 CAME = "SELECT DISTINCT recording FROM voicemail.message WHERE recording = ANY($1::text[])"
 FORGET = "DELETE FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"
 POSTPONE = "UPDATE voicemail.heard_message SET due_at = now() + make_interval(secs => $2) WHERE file_path = ANY($1::text[])"
 INSERTING = "UPDATE voicemail.heard_message SET inserting_at = coalesce(inserting_at, now()) WHERE file_path = $1"
-LIT = "UPDATE voicemail.heard_message SET lamp_lit = true WHERE file_path = $1"
+MWI_SENT = "UPDATE voicemail.heard_message SET mwi_sent = true WHERE file_path = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Heard:
     left: LeftMessage
     age: float  # seconds since it was heard of
     inserting_for: float | None  # seconds since this service began to insert its row; None: it did not
-    lamp_lit: bool
+    mwi_sent: bool
 
 
 async def put(connection: Connection, left: Sequence[LeftMessage], *, due_in: float) -> None:
@@ -59,8 +59,8 @@ async def of_files(connection: Connection, file_paths: Sequence[str]) -> list[He
 
 
 def _heard(record: Sequence[object]) -> Heard:
-    *left, age, inserting_for, lamp_lit = record
-    return Heard(LeftMessage(*left), age, inserting_for, lamp_lit)  # type: ignore[arg-type]
+    *left, age, inserting_for, mwi_sent = record
+    return Heard(LeftMessage(*left), age, inserting_for, mwi_sent)  # type: ignore[arg-type]
 
 
 async def came(connection: Connection, recordings: Sequence[str]) -> set[str]:
@@ -85,4 +85,4 @@ async def inserting(connection: Connection, file_path: str) -> None:
 
 async def lit(connection: Connection, file_path: str) -> None:
     """Note that the phones were told."""
-    await connection.execute(LIT, file_path)
+    await connection.execute(MWI_SENT, file_path)

@@ -28,7 +28,7 @@ class Message:
 
     @property
     def address(self) -> MailboxAddress:
-        """The mailbox; raises ``Invalid`` where the row names none that the API could."""
+        """The mailbox; raises ``Invalid`` if the row names none that the API could."""
         return MailboxAddress(Extension.parse(self.row.username), Domain.parse(self.row.domain))
 
     @property

@@ -191,7 +191,7 @@ class Rescue:
         async with self._switch_pool.acquire() as connection:
             if await lost.reduce(connection, one.left):
                 log.info("late_row_removed", mailbox=str(one.left.address), path=one.left.file_path)
-        if not one.lamp_lit:
+        if not one.mwi_sent:
             await self._light(one)
         return (one.inserting_for or 0.0) > WATCHED
 

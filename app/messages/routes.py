@@ -37,7 +37,7 @@ class RecordingOut(BaseModel):
     """What is known of a recording's file."""
 
     size: Annotated[int, Field(description="bytes")]
-    duration: Annotated[float | None, Field(description="seconds, counted in the data; null where the format cannot be read")]
+    duration: Annotated[float | None, Field(description="seconds, counted in the data; null if the format cannot be read")]
     codec: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

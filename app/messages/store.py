@@ -55,7 +55,7 @@ async def lock(connection: Connection) -> None:
 
 
 async def messages(source: Source, rows: Sequence[MessageRow]) -> list[Message | None]:
-    """The message of each row, with what is known of its recording; None where the row is not recorded yet."""
+    """The message of each row, with what is known of its recording; None if the row is not recorded yet."""
     keys = [row.key for row in rows]
     found = {record[0]: record for record in await source.fetch(OF_KEYS, keys)}
     return [_message(row, found[key]) if key in found else None for row, key in zip(rows, keys, strict=True)]
@@ -119,5 +119,5 @@ async def fact(source: Source, name: str) -> str | None:
 
 
 async def put_fact(connection: Connection, name: str, value: str) -> None:
-    """Note a fact, where it is not known yet."""
+    """Note a fact if it is not known yet."""
     await connection.execute(PUT_FACT, name, value)

@@ -11,7 +11,7 @@ from app.notifications.model import AFTER_MAIL, Notification, NotificationState,
 
 
 def kept_for(notification: Notification, mailbox: Mailbox | None) -> str:
-    """Why the recording of an accepted mail is kept; ``""`` only where the mailbox wanted it deleted then and wants it now."""
+    """Why the recording of an accepted mail is kept; ``""`` only if the mailbox wanted it deleted then and wants it now."""
     if notification.local_after_email:
         return "the mailbox keeps its recordings"
     if mailbox is None or mailbox.id != notification.mailbox_id:

@@ -100,7 +100,7 @@ class Mailer:
                 await self._attempt(delivery)
 
     async def _begin(self, notification_id: UUID) -> Delivery | None:
-        """Count the attempt and bring the recipients in line with the mailbox; None where there is nothing to send."""
+        """Count the attempt and bring the recipients in line with the mailbox; None if there is nothing to send."""
         async with self._pool.acquire() as connection, connection.transaction():
             notification = await ledger.begin(connection, notification_id, self._retries)
             if notification is None:
@@ -176,7 +176,7 @@ class Mailer:
         return Result(await self._send(delivery, about, audio), kept_because=audio.missing or _UNLISTED)
 
     async def _row(self, notification: Notification) -> MessageRow | None:
-        """The switch's row. Raises ``Unavailable`` where its table is not there, which says nothing about the row."""
+        """The switch's row. Raises ``Unavailable`` if its table is not there, which says nothing about the row."""
         source = notification.source
         async with self._switch_pool.acquire() as connection:
             return await rows.with_key(connection, source.key, uuid=source.uuid, username=source.username)

@@ -50,7 +50,7 @@ class Slots:
         await _cancelled(*self._slow)
 
     async def _may_go_on(self, task: "asyncio.Task[None]") -> bool:
-        """Wait for room; False where the work ended before there was any."""
+        """Wait for room; False if the work ended before there was any."""
         room = asyncio.ensure_future(self._room.acquire())
         try:
             await asyncio.wait({task, room}, return_when=asyncio.FIRST_COMPLETED)

@@ -129,7 +129,7 @@ async def add(connection: Connection, drafts: Sequence[Draft]) -> list[UUID]:
 
 
 async def begin(connection: Connection, notification_id: UUID, retries: Retries) -> Notification | None:
-    """Count an attempt and have a lease for it; None where the mail is settled, or not due yet."""
+    """Count an attempt and have a lease for it; None if the mail is settled, or not due yet."""
     row = await connection.fetchrow(BEGIN, notification_id, retries.lease, retries.first, retries.longest)
     return row and _notification(row)
 

@@ -58,7 +58,7 @@ def walk(storage: RecordingStorage, below: str, skipped: Callable[[str, str], No
 
 
 def look(storage: RecordingStorage, path: str, skipped: Callable[[str, str], None]) -> list[FoundFile] | None:
-    """The message file at ``path``, or those in the folder there; None where nothing is there any more."""
+    """The message file at ``path``, or those in the folder there; None if nothing is there any more."""
     if path in ("", "."):
         return list(walk(storage, "", skipped))
     try:
@@ -114,7 +114,7 @@ def read(storage: RecordingStorage, key: str, stop: Callable[[], bool]) -> Recor
 def look_all(
     storage: RecordingStorage, paths: Iterable[str], skipped: Callable[[str, str], None]
 ) -> tuple[list[FoundFile], list[str]]:
-    """The message files at or below these paths, and the paths where nothing is any more."""
+    """The message files at or below these paths, and the paths at which nothing is any more."""
     found, gone = [], []
     for path in paths:
         files = look(storage, path, skipped)

@@ -50,7 +50,7 @@ class RecordingIndex:
         return bool(self._growing)
 
     async def scan(self) -> ScanCount:
-        """Look at the whole folder. Raises ``RecordingsFolderGone`` where there is none, and then forgets nothing."""
+        """Look at the whole folder. Raises ``RecordingsFolderGone`` if there is none, and then forgets nothing."""
         await self.check_folder()
         count, began = ScanCount(), time.monotonic()
         reported, reported_at = 0, began
@@ -157,7 +157,7 @@ class RecordingIndex:
         return removed
 
     async def check_folder(self) -> None:
-        """Raise ``RecordingsFolderGone`` where the folder is missing, or empty though recordings were in it."""
+        """Raise ``RecordingsFolderGone`` if the folder is missing, or empty though recordings were in it."""
         await asyncio.to_thread(files.folder_identity, self._paths.root)
         if not await asyncio.to_thread(files.is_empty, self._paths.root):
             return

@@ -22,7 +22,7 @@ class RecordingPaths:
         self._switch_parts = _parts(switch_root)
 
     def relative(self, file_path: str) -> str | None:
-        """``file_path`` below the recordings folder, as the index names it; None where it lies elsewhere. Reads no disk."""
+        """``file_path`` below the recordings folder, as the index names it; None if it lies elsewhere. Reads no disk."""
         parts = _parts(file_path)
         depth = len(self._switch_parts)
         if "\0" in file_path or ".." in parts or len(parts) <= depth or parts[:depth] != self._switch_parts:

@@ -45,7 +45,7 @@ async def after(connection: Connection, path: str, limit: int) -> list[str]:
 
 
 async def below(connection: Connection, path: str) -> list[str]:
-    """A path, where it is in the index, and those in the folder of that name."""
+    """A path, if it is in the index, and those in the folder of that name."""
     return [record[0] for record in await connection.fetch(BELOW, path)]
 
 

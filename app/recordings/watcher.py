@@ -47,7 +47,7 @@ class RecordingWatcher:
         self._root = paths.root
         self._hint = hint
         self._rescan = rescan
-        self._unwatched = unwatched  # seconds between two scans where the kernel gives no watch
+        self._unwatched = unwatched  # seconds between two scans if the kernel gives no watch
         self._look = look  # seconds between two looks at growing files, and at whether the folder is still there
         self._changed: set[str] = set()
         self._wake = asyncio.Event()

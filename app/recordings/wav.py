@@ -104,7 +104,7 @@ def _data_length(file: BinaryIO, start: int, length: int, size: int) -> int:
 
 
 def _format(body: bytes) -> _Format | None:
-    """What a ``fmt`` chunk says; None where it is none that can be counted."""
+    """What a ``fmt`` chunk says; None if it is none that can be counted."""
     if len(body) < 16:
         return None
     tag, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", body)

@@ -66,7 +66,7 @@ class Session:
         return lines[0].strip(), headers, body.decode("utf-8", "replace")
 
     async def _obey(self, line: str, headers: list[tuple[str, str]], body: str) -> bool:
-        """Carry out one command; False where the connection ends with it."""
+        """Carry out one command; False if the connection ends with it."""
         verb, _, rest = line.partition(" ")
         if not self._known:
             return self._auth(verb, rest)

@@ -28,7 +28,7 @@ def encoded(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SwitchEvent:
-    """One event: its name, its subclass where it is CUSTOM, its headers in their order, and a body."""
+    """One event: its name, its subclass if it is CUSTOM, its headers in their order, and a body."""
 
     name: str
     subclass: str

@@ -1,4 +1,4 @@
-"""What mod_voicemail does with messages, whoever asks for it: store, delete, mark, and light the lamp."""
+"""What mod_voicemail does with messages, whoever asks for it: store, delete, mark, and send MWI."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class LeftMessage:
-    """A message that a caller has left; ``stored`` is False where the switch could not write its row."""
+    """A message that a caller has left; ``stored`` is False if the switch could not write its row."""
 
     extension: str
     uuid: str
@@ -81,7 +81,7 @@ class Mailboxes:
         try:
             await self.light(message.username, message.domain, "NEW")
         except DatabaseFailed as error:
-            log.warning("stand_in_lamp_lost", extension=message.username, error=type(error).__name__)
+            log.warning("stand_in_mwi_lost", extension=message.username, error=type(error).__name__)
         return stored
 
     def message(self, extension: str, domain: str, uuid: str, path: Path, caller: Caller, *, seconds: int) -> NewMessage:

@@ -46,7 +46,7 @@ class StandInSwitch:
         ``further``: the folders of further domains, which need not be there.
         """
         self.recordings, self.directory, self.domain, self.password, self.port = recordings, directory, domain, password, port
-        # What every reloadxml is answered where not empty, how many seconds it takes, and how many there were.
+        # What every reloadxml is answered if it is not empty, how many seconds it takes, and how many there were.
         self._answering = asyncio.Event()
         self._answering.set()
         self.refuse_reload = ""
@@ -74,7 +74,7 @@ class StandInSwitch:
             self._commands[name] = self._bound(work)
 
     async def start(self) -> None:
-        """Create the tables where they are not there, read the directory and listen: on the same port again after a stop."""
+        """Create the tables if they are not there, read the directory and listen: on the same port again after a stop."""
         await self._tables.open()
         self._users.load()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_LONGEST_LINE)
@@ -111,9 +111,9 @@ class StandInSwitch:
         self, extension: str, recording: Path | None = None, *, caller_name: str = "Alice", caller_number: str = "0891234567",
         talking: float = 0.2, domain: str | None = None,
     ) -> LeftMessage:  # fmt: skip
-        """Do what a call does: the recording grows for ``talking`` seconds, then come the event, the row and the lamp.
+        """Do what a call does: the recording grows for ``talking`` seconds, then come the event, the row and MWI.
 
-        Raises ``LookupError`` where the directory has no such mailbox, or has it disabled: then a caller is turned away.
+        Raises ``LookupError`` if the directory has no such mailbox, or has it disabled: then a caller is turned away.
         """
         domain = domain or self.domain
         user = self._mailboxes.user(extension, domain)

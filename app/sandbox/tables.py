@@ -141,7 +141,7 @@ class StandInTables:
         await self._pool.execute(FLAG, username, domain, uuid, flags)
 
     async def prefs(self, username: str, domain: str) -> dict[str, Any]:
-        """A mailbox's preferences; empty where it has none."""
+        """A mailbox's preferences; empty if it has none."""
         row = await self._pool.fetchrow(PREFS, username, domain)
         return {} if row is None else {name: value or "" for name, value in row.items()}
 

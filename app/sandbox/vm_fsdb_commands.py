@@ -1,4 +1,4 @@
-"""The ``vm_fsdb_…`` commands of mod_voicemail: each ``profile domain id …``, and ``-OK`` where it went well."""
+"""The ``vm_fsdb_…`` commands of mod_voicemail: each ``profile domain id …``, and ``-OK`` if it went well."""
 
 import asyncio
 import json

@@ -73,7 +73,7 @@ async def row_came(dsn: str, file_path: str) -> bool:
 
 
 async def call_again_and_again(site: Site, calls: dict[str, str], pause: float) -> None:
-    """Callers who come whatever happens, and again where the switch could not write their row: it keeps only the file then."""
+    """Callers who come whatever happens, and again if the switch could not write their row: it keeps only the file then."""
     for number in range(CALLS):
         extension, name = ("101", "102")[number % 2], f"caller{number}"
         while True:

@@ -1,4 +1,4 @@
-"""A PBX for every end-to-end test: with the stand-in switch, and with a real FreeSWITCH where there is one."""
+"""A PBX for every end-to-end test: with the stand-in switch, and with a real FreeSWITCH if there is one."""
 
 import os
 import shutil

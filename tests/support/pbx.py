@@ -39,7 +39,7 @@ class Switch(Protocol):
     async def leave_message(
         self, extension: str, *, caller_name: str = ..., caller_number: str = ..., talking: float = ...
     ) -> LeftMessage:
-        """Do what a caller does. Raises ``LookupError`` where the caller is turned away."""
+        """Do what a caller does. Raises ``LookupError`` if the caller is turned away."""
 
 
 class Site:

@@ -103,7 +103,7 @@ class RealSwitch:
     async def leave_message(
         self, extension: str, *, caller_name: str = "Alice", caller_number: str = "0891234567", talking: float = 1.0
     ) -> LeftMessage:
-        """Call a mailbox and talk. Raises ``LookupError`` where the caller is turned away."""
+        """Call a mailbox and talk. Raises ``LookupError`` if the caller is turned away."""
         # The first second goes by under the beep.
         path = write_tone(self._folder / "caller.wav", talking + 1.3)
         variables = (

@@ -88,7 +88,7 @@ class ScriptedMail:
         return "\r\n".join(f"250{'-' if number < len(lines) else ' '}{line}" for number, line in enumerate(lines, 1))
 
     async def _say(self, writer: asyncio.StreamWriter, verb: str, usual: str, line: str = "") -> str:
-        """The first digit of what was said; ``""`` where the connection is to end."""
+        """The first digit of what was said; ``""`` if the connection is to end."""
         reply = self.replies.get(verb, usual)
         if callable(reply):
             reply = reply(line)

@@ -1,4 +1,4 @@
-"""``switch``: each test that asks for it runs against the stand-in, and against a real FreeSWITCH where there is one."""
+"""``switch``: each test that asks for it runs against the stand-in, and against a real FreeSWITCH if there is one."""
 
 import os
 import shutil

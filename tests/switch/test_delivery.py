@@ -1,4 +1,4 @@
-"""How a message comes: the order of its event, its row and its lamp, and what vm_inject makes of its arguments."""
+"""How a message comes: the order of its event, its row and its MWI, and what vm_inject makes of its arguments."""
 
 from tests.support.switches_under_test import DOMAIN, SwitchUnderTest, write_tone
 

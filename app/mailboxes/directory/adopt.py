@@ -71,7 +71,7 @@ class Adoption:
         return self._directory.folder
 
     async def plan(self) -> list[Candidate]:
-        """Every file that is not known here, by extension. Raises ``DirectoryRefused`` where the folder cannot be read."""
+        """Every file that is not known here, by extension. Raises ``DirectoryRefused`` if the folder cannot be read."""
         folder = await ownership.compare(self._pool, self._owner, await self._directory.look())
         found = sorted({*folder.others, *folder.strays})
         return [await self._candidate(extension, extension in folder.mailboxes) for extension in found]

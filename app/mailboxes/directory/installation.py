@@ -28,7 +28,7 @@ async def made_id(connection: Connection) -> str:
 
 
 async def known_id(connection: Connection) -> str | None:
-    """The installation's id; None where the service has not used this database yet."""
+    """The installation's id; None if the service has not used this database yet."""
     found: str | None = await connection.fetchval(VALUE, _ID)
     return found
 
@@ -39,6 +39,6 @@ async def note_directory(connection: Connection, domain: str, trouble: str) -> N
 
 
 async def directory_trouble(connection: Connection, domain: str) -> str | None:
-    """What the last look at the folder of a domain found wrong, ``""`` for nothing; None where there was no look yet."""
+    """What the last look at the folder of a domain found wrong, ``""`` for nothing; None if there was no look yet."""
     found: str | None = await connection.fetchval(VALUE, f"directory of {domain}")
     return found

@@ -65,7 +65,7 @@ async def compare(pool: Pool, owner: Owner, files: Mapping[Extension, Laid]) -> 
 
 
 def trouble(folder: Folder, path: object, owner: Owner) -> str:
-    """What is wrong in a folder, and the ways out; ``""`` where nothing is."""
+    """What is wrong in a folder, and the ways out; ``""`` if nothing is."""
     kinds = (
         (folder.others, "not of this installation", "those files are not touched"),
         (folder.strays, "of mailboxes that this database does not know", "those files are not removed"),

@@ -20,7 +20,7 @@ ON CONFLICT (domain, extension) DO UPDATE
 SET revision = e.revision + 1, state = 'pending', detail = '', attempts = 0, next_try_at = now(), removed_id = NULL
 RETURNING extension, revision
 """
-# As above for one extension, with what was seen in voicemail_prefs; only where $3 is what is noted now.
+# As above for one extension, with what was seen in voicemail_prefs; only if $3 is what is noted now.
 RAISE_SEEN = """
 INSERT INTO voicemail.directory_entry AS e (domain, extension, revision, prefs_digest)
 VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, CASE WHEN $3::bytea IS NULL THEN $4::bytea END)
@@ -79,7 +79,7 @@ async def raise_seen(connection: Connection, address: MailboxAddress, before: by
 
 
 async def note_seen(connection: Connection, address: MailboxAddress, before: bytes | None, digest: bytes | None) -> None:
-    """Note which PINs voicemail_prefs has, None where that could not be seen; only where ``before`` is what is noted now."""
+    """Note which PINs voicemail_prefs has, None if that could not be seen; only if ``before`` is what is noted now."""
     await connection.execute(SEEN, address.domain, address.extension, before, digest)
 
 
@@ -106,7 +106,7 @@ async def domains(connection: Connection) -> list[Domain]:
 
 
 async def digests(connection: Connection, seen: Collection[tuple[str, str]]) -> dict[MailboxAddress, bytes]:
-    """The digests of PINs last seen, where known; ``seen``: domains and usernames."""
+    """The digests of PINs last seen, of those that are known; ``seen``: domains and usernames."""
     rows = await connection.fetch(DIGESTS, [domain for domain, _ in seen], [username for _, username in seen])
     return {MailboxAddress(Extension(row["extension"]), Domain(row["domain"])): row["prefs_digest"] for row in rows}
 

@@ -44,7 +44,7 @@ class PinCipher:
         return _FORMAT + nonce + self._aead.encrypt(nonce, pin.encode(), mailbox_id.bytes)
 
     def open(self, mailbox_id: UUID, sealed: bytes) -> str:
-        """The PIN again. Raises ``PinUnreadable`` where it was sealed with another key or for another mailbox."""
+        """The PIN again. Raises ``PinUnreadable`` if it was sealed with another key or for another mailbox."""
         if not sealed.startswith(_FORMAT) or len(sealed) < 1 + _NONCE + 16:
             raise PinUnreadable
         try:
@@ -66,9 +66,9 @@ class PinCipher:
 
 
 def load_or_create_key(setting: SecretStr | None, data_dir: Path) -> bytes:
-    """The key of VOICEMAIL_SECRET_KEY; where it is unset, of a file in the data folder that is made once.
+    """The key of VOICEMAIL_SECRET_KEY; if that is unset, the key of a file in the data folder that is made once.
 
-    Raises ``SettingsError`` where the setting or the file is not 32 bytes in base64, or the file cannot be read or made.
+    Raises ``SettingsError`` if the setting or the file is not 32 bytes in base64, or the file cannot be read or made.
     """
     if setting is not None:
         return _decoded(setting.get_secret_value(), "must be 32 bytes in base64")

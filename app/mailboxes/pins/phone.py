@@ -1,7 +1,7 @@
 """One PIN at a time: what people set by phone and what the API set are brought in step, whichever was last.
 
 mod_voicemail lets people in with the PIN in voicemail_prefs, which the phone's menu writes, and with the one in the directory.
-What was last seen in or written to voicemail_prefs is remembered as a digest: where the table holds something else, it was set
+What was last seen in or written to voicemail_prefs is remembered as a digest: if the table holds something else, it was set
 by phone after that.
 """
 
@@ -34,7 +34,7 @@ _RETRIES = Retries(first=5.0, longest=_EVERY)
 
 @dataclass(frozen=True, slots=True)
 class PinsSeen:
-    """Digests of what voicemail_prefs held: at the look before, and at this one; None where that is not known."""
+    """Digests of what voicemail_prefs held: at the look before, and at this one; None if that is not known."""
 
     before: bytes | None
     now: bytes | None
@@ -50,7 +50,7 @@ class PhonePins:
         self._loop = Loop("phone_pins", self._sync_all, every=_EVERY, after_wake=_AFTER_HINT, retries=_RETRIES)
 
     def hear(self, event: Event) -> None:
-        """Look soon where the event tells of a PIN set by phone. It is a hint: who it is about is not taken from it."""
+        """Look soon if the event tells of a PIN set by phone. It is a hint: who it is about is not taken from it."""
         if event.subclass == "vm::maintenance" and event.headers.get("VM-Action") == "change-password":
             self._loop.wake()
 
@@ -82,7 +82,7 @@ class PhonePins:
     async def put_in_step(self, domain: Domain, wanted: Sequence[tuple[Entry, str]]) -> None:
         """Write one domain's PINs to voicemail_prefs, but for one that was set by phone meanwhile, which is then adopted soon.
 
-        ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` where the switch's database
+        ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` if the switch's database
         is away.
         """
         found = await self._tables.pins_of(domain, [entry.extension for entry, _ in wanted])

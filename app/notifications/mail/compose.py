@@ -138,7 +138,7 @@ def _note(letter: Letter) -> str:
         return "The recording is attached. It is removed from the mailbox after this mail: keep the mail if you want to keep it."
     if not letter.listed:
         return "The recording is attached. The telephone system does not list this message any more; keep the mail to keep it."
-    return "The recording is attached. It also stays in the mailbox, where your phone plays it."
+    return "The recording is attached. It also stays in the mailbox, and your phone plays it there."
 
 
 def _local(letter: Letter) -> datetime:

@@ -66,7 +66,7 @@ class Conversation:
     async def send(self, recipients: Sequence[str], mail: bytes, before_content: BeforeContent | None) -> list[Outcome]:
         """The outcome for each recipient.
 
-        Raises ``SMTPException`` where the connection is of no more use; then no content was sent.
+        Raises ``SMTPException`` if the connection is of no more use; then no content was sent.
         """
         options = [f"SIZE={len(mail)}"] if self._client.supports_extension("size") else []
         try:
@@ -99,7 +99,7 @@ class Conversation:
     async def _content(
         self, accepted: Sequence[str], mail: bytes, before_content: BeforeContent | None
     ) -> aiosmtplib.SMTPResponse | None:
-        """The server's last word about the mail; None where it had all of the mail and said nothing that can be understood."""
+        """The server's last word about the mail; None if it had all of the mail and said nothing that can be understood."""
         response = await self._client.execute_command(b"DATA", timeout=self._limits.data)
         if response.code == _GO_ON:
             if before_content is not None:
@@ -175,7 +175,7 @@ def dotted(mail: bytes) -> bytes:
 
 
 def answer_for(recipient: str, answer: aiosmtplib.SMTPResponse | None) -> Outcome:
-    """What the answer to the whole mail means for a recipient. ``unknown`` where it says neither yes nor no."""
+    """What the answer to the whole mail means for a recipient. ``unknown`` if it says neither yes nor no."""
     if answer is None:
         return Outcome(recipient, RecipientState.UNKNOWN, None, _NO_ANSWER)
     if 200 <= answer.code < 300 or 400 <= answer.code < 600:

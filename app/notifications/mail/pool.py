@@ -52,7 +52,7 @@ class SmtpTransport:
         connections: int = 5,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
-        """``security`` other than ``none`` checks the server's certificate, with ``tls_context`` where one is given."""
+        """``security`` other than ``none`` checks the server's certificate, with ``tls_context`` if one is given."""
         self._host, self._port = host, port
         self._sender = sender
         self._username, self._password = username, password
@@ -94,7 +94,7 @@ class SmtpTransport:
     async def _send_again(
         self, link: Link, sender: str, recipients: Sequence[str], mail: bytes, before_content: BeforeContent | None
     ) -> list[Outcome] | None:
-        """Send over a kept connection; None where the server had closed it, or did so before it had the whole mail.
+        """Send over a kept connection; None if the server had closed it, or did so before it had the whole mail.
 
         Servers close connections that idle, or after so many mails, and nothing speaks against a new one.
         """

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 # One name, so that the next probe removes what a killed one left. It does not match *.xml, so the switch never reads it.
 _PROBE = ".voicemail-probe.tmp"
 _PROBE_TRIES = 10
-_PROBE_SIZE = 4096  # bytes; less may fit where a full disk still has room, as in an inode
+_PROBE_SIZE = 4096  # bytes; less may still fit on a full disk, as in an inode
 # The switch runs as another user and must read what holds PINs, and nobody else may: the folder's group is the switch's, and
 # with its setgid bit (chmod 2750) the files have that group too.
 _MODE = 0o640

@@ -80,7 +80,7 @@ class FilesDirectory:
         await self.confirm_gone(address)
 
     async def write(self, user: DirectoryUser, claim: Claim = _NO_CLAIM) -> None:
-        """Write the mailbox's file where it is not there with this content already, and no other's file is in its place."""
+        """Write the mailbox's file if it is not there with this content already, and no other's file is in its place."""
         path = self._path(user.address.extension)
         try:
             await asyncio.to_thread(self._there)
@@ -302,7 +302,7 @@ def whose(laid: Laid, owner: Owner) -> str:
 
 
 def _content(path: Path) -> bytes | None:
-    """What is in the file; None where there is none that could be read, and for a link, which is never this service's."""
+    """What is in the file; None if there is none that could be read, and for a link, which is never this service's."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:

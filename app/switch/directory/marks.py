@@ -81,7 +81,7 @@ def stamp_of(status: os.stat_result) -> str:
 
 
 def read_file(path: Path, limit: int = LONGEST_FILE) -> tuple[Laid, bytes] | None:
-    """What lies at ``path`` and its first ``limit`` bytes; None where there is nothing. Raises ``OSError``."""
+    """What lies at ``path`` and its first ``limit`` bytes; None if there is nothing. Raises ``OSError``."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):

@@ -31,16 +31,16 @@ class Directory(Protocol):
     """
 
     async def put(self, user: DirectoryUser) -> None:
-        """Make the switch have ``user``. Raises ``SwitchUnavailable`` where it is away, ``DirectoryRefused`` where it says no."""
+        """Make the switch have ``user``. Raises ``SwitchUnavailable`` if it is away, ``DirectoryRefused`` if it says no."""
 
     async def remove(self, address: MailboxAddress) -> None:
         """Take back what ``put`` gave. Raises as ``put`` does."""
 
     async def write(self, user: DirectoryUser, claim: Claim = ...) -> None:
-        """Lay down what the switch is to learn. Raises ``DirectoryRefused`` where that cannot be written, or is another's."""
+        """Lay down what the switch is to learn. Raises ``DirectoryRefused`` if that cannot be written, or is another's."""
 
     async def erase(self, address: MailboxAddress, claim: Claim = ...) -> None:
-        """Withdraw what ``write`` laid down; nothing happens where there is nothing of ours. Raises as ``write`` does."""
+        """Withdraw what ``write`` laid down; nothing happens if there is nothing of ours. Raises as ``write`` does."""
 
     async def confirm(self, user: DirectoryUser) -> None:
         """Make the switch read it and check that it answers with exactly this. Raises as ``put`` does."""
@@ -49,7 +49,7 @@ class Directory(Protocol):
         """Make the switch forget it. Raises as ``put`` does."""
 
     async def look(self) -> Mapping[Extension, Laid]:
-        """What is laid down, by anybody. Raises ``DirectoryRefused`` where that cannot be seen."""
+        """What is laid down, by anybody. Raises ``DirectoryRefused`` if that cannot be seen."""
 
     async def lay_down(
         self, users: Sequence[DirectoryUser], gone: Sequence[MailboxAddress], claims: Mapping[Extension, Claim]
@@ -66,4 +66,4 @@ class Directory(Protocol):
         """Those of ``users`` for whom nothing is laid down, or something else. Raises as ``look`` does."""
 
     async def ready(self) -> None:
-        """Raise ``DirectoryRefused`` where nothing could be written now."""
+        """Raise ``DirectoryRefused`` if nothing could be written now."""

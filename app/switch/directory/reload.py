@@ -27,7 +27,7 @@ class Reloader:
     async def reload(self) -> None:
         """Wait for a reload that begins after this call.
 
-        Raises ``DirectoryRefused`` with the switch's reply where it kept its old configuration, and ``SwitchUnavailable``.
+        Raises ``DirectoryRefused`` with the switch's reply if it kept its old configuration, and ``SwitchUnavailable``.
         """
         if self._next is None:
             self._next = asyncio.create_task(self._turn(self._running))

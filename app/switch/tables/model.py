@@ -46,7 +46,7 @@ class MessageRow(NamedTuple):
 
     @property
     def own_id(self) -> UUID | None:
-        """The id this row has where no row before it has the same uuid; None where its uuid is no UUID."""
+        """The id this row has if no row before it has the same uuid; None if its uuid is no UUID."""
         return uuid_in(self.uuid)
 
     @property

@@ -54,7 +54,7 @@ RETURNING p.username
 
 
 class VoicemailTables:
-    """mod_voicemail's tables. All of this raises ``DatabaseUnavailable`` where the switch's database is away."""
+    """mod_voicemail's tables. All of this raises ``DatabaseUnavailable`` if the switch's database is away."""
 
     def __init__(self, pool: Pool) -> None:
         """``pool``: of the database that the switch uses."""
@@ -87,7 +87,7 @@ class VoicemailTables:
             raise Unavailable(f"{table} cannot be read: {error.detail}") from error
 
     async def pins(self, address: MailboxAddress) -> tuple[str, ...]:
-        """The PINs set for a mailbox by phone or by this service: usually none or one, more where rows disagree."""
+        """The PINs set for a mailbox by phone or by this service: usually none or one, more if rows disagree."""
         with _away():
             try:
                 rows = await self._pool.fetch(PINS_OF_MAILBOX, address.extension, address.domain)
