@@ -163,6 +163,12 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     return responses
 
 
+def _names_domain(endpoint: Endpoint) -> bool:
+    """Whether a call may name a domain, which may be none that the token sees."""
+    models = (model for model in (endpoint.query, endpoint.body) if model is not None)
+    return any("domain" in model.model_fields for model in models)
+
+
 def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
     if not endpoint.guarded:
         return []

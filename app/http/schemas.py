@@ -1,8 +1,13 @@
 """What pydantic says of a model, made fit for client generators: no defaults in requests, null if that is forgiven."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 Schema = dict[str, Any]
+
+UuidText = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+"""A UUID in an answer, where it is text already."""
 
 
 def request_schema(schema: Schema) -> Schema:

@@ -1,10 +1,11 @@
 """The HTTP side of mailboxes: its first seven keys and their order are called by clients already and do not change."""
 
-from typing import Annotated, Any, ClassVar, Literal, TypedDict, cast
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from app import fields as shared
 from app.access.grant import Grant
@@ -12,12 +13,15 @@ from app.access.scopes import Scope
 from app.addressing import Domain, Extension, MailboxKey
 from app.errors import Invalid
 from app.http.conditions import conditional, etag, if_match
+from app.http.domain_query import DomainQuery, DomainsName
 from app.http.paging import Page, Paging
 from app.http.routing import Request, Response, delete, get, patch, post, put
+from app.http.schemas import UuidText
 from app.mailboxes import fields
 from app.mailboxes.model import (
     KEEP,
     DirectoryState,
+    DirectoryStatus,
     Mailbox,
     MailboxChange,
     NewMailbox,
@@ -133,40 +137,25 @@ Asked = Annotated[
 Ignored = Annotated[Any, Field(default=None, description="ignored")]
 
 
-class DomainQuery(BaseModel):
-    """In which domain a mailbox is."""
-
-    domain: Annotated[
-        str | None, Field(description="another domain of the token than its default one", json_schema_extra=_DOMAIN)
-    ] = None
-
-
 class ListQuery(Paging):
-    """Which part of the list of which domain."""
+    """Which part of the list of which domain; of several domains, by domain and extension."""
 
-    domain: Annotated[
-        str | None,
-        Field(
-            description="as elsewhere, or *: all domains of the token, listed by domain and extension", json_schema_extra=_DOMAIN
-        ),
-    ] = None
+    domain: DomainsName = None
 
 
-class DirectoryOut(BaseModel):
+class DirectoryOut(TypedDict):
     """Whether the switch has the mailbox as it stands here."""
 
-    state: Literal["applied", "pending", "failed"]
+    state: DirectoryStatus
     detail: Annotated[str, Field(description="why it is pending or failed")]
 
 
-class MailboxOut(BaseModel):
-    """A mailbox."""
+class MailboxOut(TypedDict):
+    """A mailbox; the first seven keys and their order are fixed."""
 
-    id: UUID
+    id: UuidText
     extension: str
-    password: Annotated[
-        str, Field(description="empty without the scope pin:read, and if VOICEMAIL_SECRET_KEY cannot decrypt it")
-    ]
+    password: Annotated[str, Field(description="empty without the scope pin:read, and if VOICEMAIL_SECRET_KEY cannot decrypt it")]
     mail_to: str
     local_after_email: bool
     enabled: bool
@@ -234,40 +223,18 @@ class MailboxPatchIn(BaseModel):
     directory: Ignored
 
 
-class Done(BaseModel):
+class Done(TypedDict):
     """It is done here; ``directory`` says whether the switch has it, too."""
 
-    message: Literal["successfully"] = "successfully"
+    message: Literal["successfully"]
     directory: DirectoryOut
 
 
-class Created(BaseModel):
+class Created(TypedDict):
     """The new mailbox."""
 
     data: MailboxOut
-    message: Literal["successfully"] = "successfully"
-
-
-class DirectoryJson(TypedDict):
-    """Where the last change stands on the switch."""
-
-    state: str
-    detail: str
-
-
-class MailboxJson(TypedDict):
-    """A mailbox; the first seven keys and their order are fixed."""
-
-    id: str
-    extension: str
-    password: str
-    mail_to: str
-    local_after_email: bool
-    enabled: bool
-    description: str
-    time_zone: str | None
-    directory: DirectoryJson
-    domain: str
+    message: Literal["successfully"]
 
 
 class MailboxRoutes:
@@ -283,7 +250,7 @@ class MailboxRoutes:
         """A page of mailboxes."""
         found, total = await self._mailboxes.page(request.grant, asked=query.domain, limit=query.limit, offset=query.offset)
         data = [self._shown(mailbox, request.grant) for mailbox in found]
-        return cast("Page[MailboxOut]", {"data": data, "limit": query.limit, "offset": query.offset, "total": total})
+        return {"data": data, "limit": query.limit, "offset": query.offset, "total": total}
 
     @post("/v1/voicemail", scope=Scope.MAILBOX_WRITE, summary="Create a mailbox", status=201)
     async def create(self, request: Request, body: MailboxIn) -> Response[Created]:
@@ -299,17 +266,17 @@ class MailboxRoutes:
             id=body.id,
         )
         mailbox = await self._mailboxes.create(request.grant, new, asked=body.domain)
-        answer = {"data": self._shown(mailbox, request.grant), "message": "successfully"}
+        answer: Created = {"data": self._shown(mailbox, request.grant), "message": "successfully"}
         domain = mailbox.address.domain
         where = "" if domain == request.grant.default_domain else f"?domain={domain}"
         headers = {"Location": f"/v1/voicemail/{mailbox.id}{where}", **etag(mailbox.version)}
-        return Response(cast(Created, answer), headers=headers)
+        return Response(answer, headers=headers)
 
     @get("/v1/voicemail/{key}", scope=Scope.MAILBOX_READ, summary="Get a mailbox by its id or extension")
     async def show(self, request: Request, query: DomainQuery) -> Response[MailboxOut]:
         """The mailbox itself; its ``ETag`` changes with what can be set, not with ``directory``."""
         mailbox = await self._mailboxes.get(request.grant, _key(request), asked=query.domain)
-        return Response(cast(MailboxOut, self._shown(mailbox, request.grant)), headers=etag(mailbox.version))
+        return Response(self._shown(mailbox, request.grant), headers=etag(mailbox.version))
 
     @put("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change a mailbox")
     @conditional
@@ -337,7 +304,7 @@ class MailboxRoutes:
         if "key" in request.path:
             await self._mailboxes.admitted(request.grant, _key(request), asked=request.raw.query.get("domain"))
 
-    def _shown(self, mailbox: Mailbox, grant: Grant) -> MailboxJson:
+    def _shown(self, mailbox: Mailbox, grant: Grant) -> MailboxOut:
         try:
             pin = self._mailboxes.pin(grant, mailbox)
         except PinUnreadable:
@@ -351,7 +318,7 @@ class MailboxRoutes:
             "enabled": mailbox.enabled,
             "description": mailbox.description,
             "time_zone": mailbox.time_zone,
-            "directory": {"state": mailbox.directory.state.value, "detail": mailbox.directory.detail},
+            "directory": {"state": mailbox.directory.state, "detail": mailbox.directory.detail},
             "domain": mailbox.address.domain,
         }
 
@@ -361,7 +328,7 @@ def _key(request: Request) -> MailboxKey:
 
 
 def _done(state: DirectoryState) -> Done:
-    return Done(directory=DirectoryOut(state=state.state.value, detail=state.detail))
+    return {"message": "successfully", "directory": {"state": state.state, "detail": state.detail}}
 
 
 _AT_FIRST = {"local_after_email": True, "mail_to": "", "description": "", "time_zone": None}

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TypedDict
+from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+
+from app.http.schemas import UuidText
 from app.messages.model import Message
 from app.messages.pages import Line
 from app.switch.tables.model import readable
@@ -14,33 +18,35 @@ _WHOLE_MINUTES = 94_694_400  # 1973: since then every zone's offset is one of wh
 _FAR = 250_000_000_000  # a year of four digits
 
 
-class RecordingJson(TypedDict):
+class RecordingOut(TypedDict):
     """What is known of a recording's file."""
 
-    size: int
-    duration: float | None
+    size: Annotated[int, Field(description="bytes")]
+    duration: Annotated[float | None, Field(description="seconds, counted in the data; null if the format cannot be read")]
     codec: str
-    sha256: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class LineJson(TypedDict):
+class LineOut(TypedDict):
     """A message in a list; the first seven keys and their order are fixed."""
 
-    id: str
-    created_at: str | datetime
+    id: UuidText
+    created_at: Annotated[
+        datetime, Field(description="when it was left, with the offset of the mailbox's time zone, else its domain's")
+    ]
     caller_id_name: str
     caller_id_number: str
-    duration: int
+    duration: Annotated[int, Field(description="whole seconds, as the switch counted them")]
     extension: str
     download_url: str
-    read: bool
-    domain: str
+    read: Annotated[bool, Field(description="whether it was listened to on a phone")]
+    domain: Annotated[str, Field(description="of the mailbox")]
 
 
-class MessageJson(LineJson):
-    """A message by itself."""
+class MessageOut(LineOut):
+    """A message."""
 
-    recording: RecordingJson | None
+    recording: Annotated[RecordingOut | None, Field(description="null until the file was found and read")]
 
 
 class Rendering:
@@ -50,7 +56,7 @@ class Rendering:
         self._zone = zone
         self._zones: dict[str | None, ZoneInfo] = {None: zone}
 
-    def lines(self, lines: Iterable[Line], base_url: str) -> list[LineJson]:
+    def lines(self, lines: Iterable[Line], base_url: str) -> list[LineOut]:
         """Messages whose downloads are below ``base_url``, such as ``https://voicemail.example.com``."""
         prefix, time_in = f"{base_url}{_PATH}", self._time_in
         zones, at = self._zones, datetime.fromtimestamp
@@ -72,7 +78,7 @@ class Rendering:
             for id_, epoch, name, number, duration, read, extension, domain, zone, _ in lines
         ]
 
-    def message(self, message: Message, base_url: str) -> MessageJson:
+    def message(self, message: Message, base_url: str) -> MessageOut:
         """One message whose download is below ``base_url``."""
         facts, row, id_ = message.recording, message.row, str(message.id)
         return {

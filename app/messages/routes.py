@@ -1,11 +1,9 @@
 """The messages over HTTP."""
 
-from datetime import datetime
-from typing import Annotated, cast
-from uuid import UUID
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from app.access.scopes import Scope
 from app.addressing import Extension
@@ -15,7 +13,7 @@ from app.http.domain_query import DomainQuery, DomainsName, named_domain
 from app.http.files import stream
 from app.http.paging import Page, Paging
 from app.http.routing import Request, get
-from app.messages.rendering import Rendering
+from app.messages.rendering import LineOut, MessageOut, Rendering
 from app.messages.service import Messages
 
 
@@ -31,37 +29,6 @@ class MessageQuery(Paging):
 
     extension: Annotated[str, AfterValidator(_extension), Field(description="those of one mailbox")] | None = None
     domain: DomainsName = None
-
-
-class RecordingOut(BaseModel):
-    """What is known of a recording's file."""
-
-    size: Annotated[int, Field(description="bytes")]
-    duration: Annotated[float | None, Field(description="seconds, counted in the data; null if the format cannot be read")]
-    codec: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class LineOut(BaseModel):
-    """A message in a list."""
-
-    id: UUID
-    created_at: Annotated[
-        datetime, Field(description="when it was left, with the offset of the mailbox's time zone, else its domain's")
-    ]
-    caller_id_name: str
-    caller_id_number: str
-    duration: Annotated[int, Field(description="whole seconds, as the switch counted them")]
-    extension: str
-    download_url: str
-    read: Annotated[bool, Field(description="whether it was listened to on a phone")]
-    domain: Annotated[str, Field(description="of the mailbox")]
-
-
-class MessageOut(LineOut):
-    """A message."""
-
-    recording: Annotated[RecordingOut | None, Field(description="null until the file was found and read")]
 
 
 class MessageRoutes:
@@ -80,8 +47,7 @@ class MessageRoutes:
         extension = None if query.extension is None else Extension(query.extension)
         page = await self._messages.page(request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset)
         data = self._rendering.lines(page.lines, base_url(request.raw, self._public_url))
-        answer = {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
-        return cast("Page[LineOut]", answer)
+        return {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
 
     @get(
         "/v1/voicemail/message/{key}",
@@ -91,7 +57,7 @@ class MessageRoutes:
     async def show(self, request: Request, query: DomainQuery) -> MessageOut:
         """One message."""
         message = await self._messages.find(request.grant, request.path["key"], domain=query.domain)
-        return cast(MessageOut, self._rendering.message(message, base_url(request.raw, self._public_url)))
+        return self._rendering.message(message, base_url(request.raw, self._public_url))
 
     @get(
         "/v1/voicemail/message/{key}/download",

@@ -23,7 +23,7 @@ from app.messages import pages
 from app.messages.model import Message
 from app.messages.pages import Lines as PageLines
 from app.messages.registry import Registry
-from app.messages.rendering import LineJson, Rendering
+from app.messages.rendering import LineOut, Rendering
 from app.messages.service import Messages
 from app.recordings.paths import RecordingPaths
 from app.recordings.storage import RecordingStorage
@@ -75,7 +75,7 @@ class Lists:
         self.messages = Messages(readers, switch_readers, self.registry, storage)
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
 
-    def lines(self, page: PageLines) -> list[LineJson]:
+    def lines(self, page: PageLines) -> list[LineOut]:
         """A page as it is shown."""
         return self.rendering.lines(page.lines, "")
 
