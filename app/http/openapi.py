@@ -173,7 +173,7 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
     if not endpoint.guarded:
         return []
     found = [("401", "no valid token"), ("403", f"the token lacks the scope {endpoint.mark.scope}")]
-    if "{" in endpoint.mark.path or "domain" in getattr(endpoint.query, "model_fields", ()):
+    if "{" in endpoint.mark.path or _names_domain(endpoint):
         found.append(("404", "there is no such thing"))
     if endpoint.body is not None:
         found += [("400", "the body is not JSON"), ("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON")]
