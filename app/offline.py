@@ -90,9 +90,7 @@ async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
     """The recordings without a row, also if no service runs. Raises as ``migrate_database`` does."""
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
-        resources.switch.start()
-        await resources.switch.wait_connected(_SWITCH_CONNECTS)
-        rescue = Rescue(
-            resources.pool, resources.switch_pool, resources.storage, resources.switch, lambda _: None, profile=settings.profile
-        )
-        yield Orphans(resources.pool, resources.switch_pool, resources.storage, rescue)
+        resources.switch.socket.start()
+        await resources.switch.socket.wait_connected(_SWITCH_CONNECTS)
+        rescue = Rescue(resources.pool, resources.switch, resources.storage, lambda _: None)
+        yield Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)

@@ -22,6 +22,7 @@ from app.jobs.sweep import Due
 from app.recordings.paths import RecordingPaths
 from app.recordings.storage import RecordingStorage
 from app.switch.esl.event_socket import EventSocket
+from app.switch.switch import Switch
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
 
 log = structlog.get_logger(__name__)
@@ -41,12 +42,10 @@ class Resources:
     dsn: str
     switch_dsn: str
     pool: Pool
-    switch_pool: Pool
-    readers: Readers
-    switch_readers: Readers  # the same if the switch's tables are in our database
+    readers: Readers  # the same as the switch's if its tables are in our database
     jobs: Jobs
     leader: Leader
-    switch: EventSocket
+    switch: Switch
     paths: RecordingPaths
     storage: RecordingStorage
 
@@ -93,8 +92,8 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
     stack.push_async_callback(switch_readers.close)
     readers = switch_readers if switch_dsn == dsn else Readers(dsn, size=_READERS, application_name="readers")
     stack.push_async_callback(readers.close)
-    switch = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
-    stack.push_async_callback(switch.close)
+    socket = EventSocket(settings.esl_host, settings.esl_port, settings.esl_password.get_secret_value())
+    stack.push_async_callback(socket.close)
     paths = RecordingPaths(settings.recordings_path, settings.recordings_root_on_switch)
     return Resources(
         settings=settings,
@@ -102,12 +101,10 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
         dsn=dsn,
         switch_dsn=switch_dsn,
         pool=pool,
-        switch_pool=switch_pool,
         readers=readers,
-        switch_readers=switch_readers,
         jobs=Jobs(dsn),
         leader=Leader(dsn),
-        switch=switch,
+        switch=Switch(socket, settings.profile, switch_pool, switch_readers),
         paths=paths,
         storage=RecordingStorage(paths, refuse_hard_links=settings.recordings_refuse_hard_links),
     )

@@ -24,7 +24,6 @@ from app.messages.part import open_messages, open_removal
 from app.notifications.announce import Announcer
 from app.notifications.part import open_notifications
 from app.resources import Part, Resources, Run, end, make_data_dir, open_resources, why
-from app.switch.tables.prefs import VoicemailTables
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +95,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 def _basics(resources: Resources) -> Part:
     """What belongs to no capability."""
 
-    tables = VoicemailTables(resources.switch_pool)
+    tables = resources.switch.tables
 
     async def database() -> str:
         if await resources.pool.fetchval(_READ_ONLY):
@@ -114,8 +113,8 @@ def _basics(resources: Resources) -> Part:
         return "can be read"
 
     async def switch() -> str:
-        if not resources.switch.connected:
-            raise SwitchUnavailable(resources.switch.error)
+        if not resources.switch.socket.connected:
+            raise SwitchUnavailable(resources.switch.socket.error)
         return "connected"
 
     async def jobs() -> str:
@@ -137,9 +136,9 @@ def _start(resources: Resources, parts: Sequence[Part], stack: AsyncExitStack) -
                 tasks.create_task(_forever(run))
 
     sweep = Sweep(resources.pool, resources.jobs, {name: due for part in parts for name, due in part.due.items()})
-    resources.switch.on_connect(sweep.wake)
+    resources.switch.socket.on_connect(sweep.wake)
     always = [sweep.run, *(run for part in parts for run in part.always)]
-    resources.switch.start()
+    resources.switch.socket.start()
     running = [asyncio.ensure_future(_forever(run)) for run in (*always, lambda: resources.leader.lead(lead))]
     stack.push_async_callback(end, *running)
 

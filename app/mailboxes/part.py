@@ -13,21 +13,20 @@ from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
 from app.resources import Part, Resources, when_database_answers
 from app.switch.directory.domains import DomainFolders
-from app.switch.tables.prefs import VoicemailTables
 
 
 async def open_mailboxes(resources: Resources) -> Part:
     """Mailboxes, their way into the switch's directory, and their PINs. Raises ``SettingsError`` for another key."""
     cipher = PinCipher(load_or_create_key(resources.settings.secret_key, resources.settings.data_dir))
-    folders = DomainFolders.of_settings(resources.settings, resources.switch, await _installation(resources))
-    phone = PhonePins(resources.pool, cipher, VoicemailTables(resources.switch_pool))
+    folders = DomainFolders.of_settings(resources.settings, resources.switch.socket, await _installation(resources))
+    phone = PhonePins(resources.pool, cipher, resources.switch.tables)
     waiters = Waiters()
     batches = DirectoryBatches(
         pool=resources.pool,
         cipher=cipher,
         folders=folders,
         phone=phone,
-        switch=resources.switch,
+        switch=resources.switch.socket,
         waiters=waiters,
     )
     publisher = DirectoryPublisher(pool=resources.pool, only=folders.only, cipher=cipher, batches=batches)
@@ -43,9 +42,9 @@ async def open_mailboxes(resources: Resources) -> Part:
         waiters=waiters,
     )
     await when_database_answers(mailboxes.check_key)
-    resources.switch.on_event(phone.hear)
-    resources.switch.on_connect(upkeep.wake)
-    resources.switch.on_connect(batches.wake)
+    resources.switch.socket.on_event(phone.hear)
+    resources.switch.socket.on_connect(upkeep.wake)
+    resources.switch.socket.on_connect(batches.wake)
 
     async def writable() -> str:
         await watch.check()

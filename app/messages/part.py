@@ -19,7 +19,6 @@ from app.recordings.index import RecordingIndex
 from app.recordings.watcher import RecordingWatcher
 from app.resources import Part, Resources
 from app.switch.esl.event_socket import Event
-from app.switch.mwi import MessageWaiting
 from app.switch.tables.indexes import Indexes
 
 _REMOVALS_AT_ONCE = 5
@@ -28,9 +27,9 @@ _REMOVALS_AT_ONCE = 5
 def open_messages(resources: Resources, announce: Announce) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
-    registry = Registry(resources.pool, resources.switch_pool, resources.storage, announce, max_age=settings.notify_max_age)
+    registry = Registry(resources.pool, resources.switch.pool, resources.storage, announce, max_age=settings.notify_max_age)
     index = RecordingIndex(resources.pool, resources.storage)
-    intake = Intake(resources.pool, resources.switch_pool, registry, index, resources.paths)
+    intake = Intake(resources.pool, resources.switch.pool, registry, index, resources.paths)
     watcher = RecordingWatcher(index, resources.paths, intake.hint_local)
 
     def hint(file_paths: Collection[str]) -> None:
@@ -38,19 +37,17 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
             intake.hint(file_paths)
 
     hearing = Hearing(resources.pool, resources.paths, hint)
-    rescue = Rescue(
-        resources.pool, resources.switch_pool, resources.storage, resources.switch, intake.hint, profile=settings.profile
-    )
-    orphans = Orphans(resources.pool, resources.switch_pool, resources.storage, rescue)
-    messages = Messages(resources.readers, resources.switch_readers, registry, resources.storage)
+    rescue = Rescue(resources.pool, resources.switch, resources.storage, intake.hint)
+    orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
+    messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage)
 
     def hear(event: Event) -> None:
         hearing.hear(event)
         if resources.leader.leading:
             intake.wake()
 
-    resources.switch.on_event(hear)
-    resources.switch.on_connect(lambda: intake.wake(full=True))
+    resources.switch.socket.on_event(hear)
+    resources.switch.socket.on_connect(lambda: intake.wake(full=True))
 
     async def folder() -> str:
         await index.check_folder()
@@ -60,7 +57,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     return Part(
         routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
         always=(hearing.run,),
-        leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(resources.switch_pool).run),
+        leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
         checks={"recordings": OneAtATime(folder)},
     )
@@ -72,10 +69,9 @@ def open_removal(resources: Resources, stack: AsyncExitStack) -> Removal:
     stack.push_async_callback(claims.close)
     removal = Removal(
         pool=resources.pool,
-        switch_pool=resources.switch_pool,
+        switch=resources.switch,
         jobs=resources.jobs,
         claims=claims,
-        waiting=MessageWaiting(resources.switch, resources.settings.profile),
         storage=resources.storage,
     )
     resources.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)

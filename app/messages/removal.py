@@ -21,7 +21,7 @@ from app.jobs.retries import Retries, job_key
 from app.messages import removal_store as removals
 from app.messages.removal_store import RemovalState, RemovalTask
 from app.recordings.storage import RecordingStorage
-from app.switch.mwi import MessageWaiting
+from app.switch.switch import Switch
 from app.switch.tables import messages as rows
 from app.switch.tables.model import MessageRow
 
@@ -76,17 +76,16 @@ class Removal:
         self,
         *,
         pool: Pool,
-        switch_pool: Pool,
+        switch: Switch,
         jobs: Jobs,
         claims: Claims,
-        waiting: MessageWaiting,
         storage: RecordingStorage,
         retries: Retries = Retries(),  # noqa: B008 - it is frozen
         pace: Pace = Pace(),
     ) -> None:
-        self._pool, self._switch_pool = pool, switch_pool
+        self._pool, self._switch_pool = pool, switch.pool
         self._jobs, self._claims = jobs, claims
-        self._waiting, self._storage = waiting, storage
+        self._mwi, self._storage = switch.mwi, storage
         self._retries, self._pace = retries, pace
         self._reasons: dict[str, Reason] = {}
 
@@ -224,7 +223,7 @@ class Removal:
             address = MailboxAddress(Extension.parse(task.username), Domain.parse(task.domain))
         except Invalid:
             return  # a row of no mailbox that a phone could have
-        await self._waiting.refresh(address)
+        await self._mwi.refresh(address)
 
     async def _advance(self, task: RemovalTask, state: RemovalState, detail: str) -> RemovalTask:
         async with self._pool.acquire() as connection:

@@ -28,7 +28,7 @@ from app.messages.lost import LeftMessage
 from app.recordings import files
 from app.recordings.storage import RecordingStorage
 from app.switch.commands import user_exists
-from app.switch.mwi import MessageWaiting, Switch
+from app.switch.switch import Switch
 from app.switch.tables import messages as store
 
 log = structlog.get_logger(__name__)
@@ -71,18 +71,16 @@ class Rescue:
     def __init__(
         self,
         pool: Pool,
-        switch_pool: Pool,
-        storage: RecordingStorage,
         switch: Switch,
+        storage: RecordingStorage,
         hint: Callable[[Collection[str]], None],
         *,
-        profile: str = "default",
         settle: float = SETTLE,
         every: float = EVERY,
     ) -> None:
-        self._pool, self._switch_pool = pool, switch_pool
+        self._pool, self._switch_pool = pool, switch.pool
         self._storage, self._paths = storage, storage.paths
-        self._switch, self._mwi = switch, MessageWaiting(switch, profile)
+        self._switch, self._mwi = switch.socket, switch.mwi
         self._hint, self._settle, self._every = hint, settle, every
         self._told: set[str] = set()
 

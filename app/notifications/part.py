@@ -36,7 +36,7 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
     stack.push_async_callback(claims.close)
     mailer = Mailer(
         pool=resources.pool,
-        switch_pool=resources.switch_pool,
+        switch_pool=resources.switch.pool,
         jobs=resources.jobs,
         claims=claims,
         transport=transport,

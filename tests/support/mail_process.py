@@ -27,9 +27,10 @@ from app.notifications.recordings import Recordings
 from app.notifications.slots import Slots
 from app.recordings.paths import RecordingPaths
 from app.recordings.storage import RecordingStorage
-from app.switch.mwi import MessageWaiting, Switch
+from app.switch.mwi import Switch
 from app.switch.tables.model import MessageRow
 from tests.support.switch_rows import DOMAIN, insert, switch_row
+from tests.support.switches import switch_with
 
 AT_ONCE = Pace(settling=0.0, settling_with_copies=0.0, tell_again=0.0)
 SOON = MailRetries(first=0.05, longest=0.1, lease=0.2, give_up_after=1.0, give_up_tries=5, unknown_pause=0.3)
@@ -66,11 +67,12 @@ class MailProcess:
             pool, pool, self.storage, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
         )
         shared: dict[str, Any] = {
-            "pool": pool, "switch_pool": pool, "jobs": self.jobs, "claims": self.claims, "retries": retries,
+            "pool": pool, "jobs": self.jobs, "claims": self.claims, "retries": retries,
         }  # fmt: skip
-        self.removal = Removal(waiting=MessageWaiting(switch), storage=self.storage, pace=pace, **shared)
+        self.removal = Removal(switch=switch_with(switch, pool), storage=self.storage, pace=pace, **shared)
         self.removal.register(after_mail.REASON)
         self.mailer = Mailer(
+            switch_pool=pool,
             recordings=Recordings(self.storage),
             removal=self.removal,
             transport=self.transport,

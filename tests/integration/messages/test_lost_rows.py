@@ -23,6 +23,7 @@ from app.switch.commands import Command
 from app.switch.esl.reply import Event, Reply
 from tests.support.intake_under_test import IntakeUnderTest
 from tests.support.switch_rows import DOMAIN, ROOT, insert, switch_row
+from tests.support.switches import switch_with
 from tests.support.two_domains import OTHER, host, put_mailbox
 
 REAL = Path(__file__).parents[3] / "app/sandbox/recordings/msg_ec3e1941-405a-479e-b1e1-fb3cb69ef20c.wav"
@@ -61,7 +62,7 @@ class Site:
 
     def another_rescue(self) -> Rescue:
         """Another process's."""
-        return Rescue(self.pool, self.pool, self.world.storage, self.switch, self.hinted.extend, settle=0.05)
+        return Rescue(self.pool, switch_with(self.switch, self.pool), self.world.storage, self.hinted.extend, settle=0.05)
 
     async def hear(self, **headers: str) -> str:
         """An event of the switch, and what is remembered of it; the path it named."""
