@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,7 +16,6 @@ from app.database.pool import Pool, close_pool, keep_session, open_pool
 from app.database.readers import Readers
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import DatabaseUnavailable, SettingsError
-from app.http.health import Check
 from app.jobs.leader import Leader
 from app.jobs.queue import Jobs
 from app.jobs.sweep import Due
@@ -24,6 +24,9 @@ from app.recordings.storage import RecordingStorage
 from app.switch.esl.event_socket import EventSocket
 from app.switch.switch import Switch
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
+
+if TYPE_CHECKING:  # a command that opens the resources needs no aiohttp
+    from app.http.health import Check
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +61,7 @@ class Part:
     always: tuple[Run, ...] = ()
     leading: tuple[Run, ...] = ()
     due: Mapping[str, Due] = field(default_factory=dict)  # by entrypoint: what the sweep queues
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    checks: "Mapping[str, Check]" = field(default_factory=dict)
 
 
 def make_data_dir(settings: Settings) -> None:
