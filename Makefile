@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 # Most of a test is waiting, so there are more workers than processors.
-WORKERS ?= 4
+WORKERS ?= 6
 
 .PHONY: run test check lint bench clean
 
