@@ -27,6 +27,7 @@ from app.switch.tables.encoding import prepare_switch_connection, reset_switch_c
 
 if TYPE_CHECKING:  # a command that opens the resources needs no aiohttp
     from app.http.health import Check
+    from app.http.metrics import Measure
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Part:
     always: tuple[Run, ...] = ()
     leading: tuple[Run, ...] = ()
     due: Mapping[str, Due] = field(default_factory=dict)  # by entrypoint: what the sweep queues
+    measures: "Mapping[str, Measure]" = field(default_factory=dict)  # by their names in /metrics
     checks: "Mapping[str, Check]" = field(default_factory=dict)
 
 

@@ -147,7 +147,8 @@ async def _serve_http(resources: Resources, parts: Sequence[Part], authenticator
     settings = resources.settings
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
-    application = build(routes, authenticator, title="FreeSWITCH voicemail", version=_version())
+    measures = {name: measure for part in parts for name, measure in part.measures.items()}
+    application = build(routes, authenticator, measures, title="FreeSWITCH voicemail", version=_version())
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from secrets import token_hex
 from typing import Any
 
@@ -15,6 +15,7 @@ from app.access.authenticator import Authenticator
 from app.access.grant import NOBODY, Grant
 from app.errors import Forbidden
 from app.http.docs import add_docs
+from app.http.metrics import Measure, add_metrics
 from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, read_query
 from app.http.problems import problem_of
@@ -30,8 +31,10 @@ _QUIET = {"/healthz", "/readyz"}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build(routes: Sequence[object], authenticator: Authenticator, *, title: str, version: str) -> web.Application:
-    """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them."""
+def build(
+    routes: Sequence[object], authenticator: Authenticator, measures: Mapping[str, Measure], *, title: str, version: str
+) -> web.Application:
+    """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them, and ``/metrics``."""
     public: set[object] = {_without_slash}  # the handlers that anybody may call; a path that no route has is not among them
     application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator, public)])
     bodies = BodyReader()
@@ -45,6 +48,7 @@ def build(routes: Sequence[object], authenticator: Authenticator, *, title: str,
             application.router.add_route(method, endpoint.mark.path, handler)
     for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
         application.router.add_route("*", f"{path}/", _without_slash)
+    public.add(add_metrics(application, measures))
     public.update(add_docs(application, orjson.dumps(describe(found, title=title, version=version))))
     return application
 

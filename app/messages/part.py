@@ -4,6 +4,7 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from app.http.health import OneAtATime
+from app.http.metrics import Measure
 from app.jobs.claims import Claims
 from app.messages import removal_store
 from app.messages.hearing import Hearing
@@ -22,6 +23,7 @@ from app.switch.esl.event_socket import Event
 from app.switch.tables.indexes import Indexes
 
 _REMOVALS_AT_ONCE = 5
+_ORPHANS = "Recordings older than ten minutes that no row of voicemail_msgs names; counted by the copy that leads"
 
 
 def open_messages(resources: Resources, announce: Announce) -> Part:
@@ -59,6 +61,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
         always=(hearing.run,),
         leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
+        measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
         checks={"recordings": OneAtATime(folder)},
     )
 

@@ -172,3 +172,13 @@ async def test_a_disk_that_hangs_takes_one_thread() -> None:
     assert asked == 1
     assert await check() == "there"
     assert asked == 2
+
+
+async def test_metrics_tell_of_recordings_without_a_row_and_need_no_token(api: Site) -> None:
+    async with api.client.get("/metrics", headers={"Authorization": ""}) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "text/plain"
+        lines = (await answer.text()).splitlines()
+
+    assert "# TYPE voicemail_recordings_without_row gauge" in lines
+    assert "voicemail_recordings_without_row 0.0" in lines
