@@ -9,14 +9,14 @@ from app.errors import Invalid
 
 _EXTENSION = re.compile(r"(?=.*[0-9A-Za-z*#])[0-9A-Za-z*#._-]{1,64}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_RESERVED = {"message", "_all_"}  # a path of the API, and a word of mod_voicemail
+_RESERVED = {"message", "_all_"}  # the first is a path of the API, the second a keyword of mod_voicemail
 _DOMAIN = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,251}[0-9A-Za-z])?")
 
 
 class Extension(str):
     """A mailbox on the switch: 1 to 64 of ``[0-9A-Za-z*#._-]``, and not only of ``._-``.
 
-    Recordings lie in a folder of this name, so ``..`` would lose them. Neither ``message``, ``_all_`` nor anything like a UUID.
+    Recordings lie in a folder of this name, so ``..`` would lose them. ``message``, ``_all_`` and UUIDs are not allowed.
     """
 
     __slots__ = ()
@@ -48,14 +48,14 @@ class Domain(str):
 
 @dataclass(frozen=True, slots=True)
 class MailboxKey:
-    """How a path of the API names a mailbox: by its id or its extension. 32 hexadecimal digits may be either; the id wins."""
+    """How a path of the API names a mailbox: by its id or its extension. If 32 hexadecimal digits match both, the id wins."""
 
     id: UUID | None
     extension: Extension | None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key in ``text``; what can name no mailbox is a key without either, and nothing is found by it."""
+        """Parse ``text``. If it cannot name a mailbox, the key has no id and no extension, and finds nothing."""
         try:
             id_ = UUID(text)
         except ValueError:

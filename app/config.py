@@ -44,7 +44,7 @@ def _one_line(text: str) -> str:
 
 
 def _dsn_problem(dsn: str) -> str | None:
-    """What is wrong with a database's URL; never quotes it."""
+    """The fault in a database URL. The text never quotes the URL."""
     if not dsn.startswith(("postgresql://", "postgres://")):
         return "must begin with postgresql://"
     try:
@@ -63,7 +63,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """What one process is told; docs/settings.md lists every variable."""
+    """The settings of one process; docs/settings.md lists every variable."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", hide_input_in_errors=True

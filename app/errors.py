@@ -3,10 +3,10 @@
 VoicemailError
 ├── NotFound
 ├── Conflict
-├── PreconditionFailed      it is not as the caller saw it last
+├── PreconditionFailed      it was changed since the caller read it
 ├── Invalid                 one or more fields, each named
-├── Unauthorized            nobody was named
-│   └── InvalidToken        somebody was, and is not known
+├── Unauthorized            no token was sent
+│   └── InvalidToken        the token is not valid
 ├── Forbidden               the caller is known, and lacks a scope
 ├── Unavailable             something outside is away; the same call may work later
 │   ├── DatabaseUnavailable
@@ -18,8 +18,8 @@ VoicemailError
 │       ├── ConstraintViolated
 │       │   └── UniqueViolated
 │       └── UnfitValue
-├── SwitchRefused           the switch answered, and said no
-└── SettingsError           a start that cannot go on
+├── SwitchRefused           the switch refused the command
+└── SettingsError           the service cannot start
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 
 class VoicemailError(Exception):
-    """Something this service can explain to the person who asked."""
+    """An error that this service can explain to its caller."""
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
@@ -35,7 +35,7 @@ class VoicemailError(Exception):
 
 
 class NotFound(VoicemailError):
-    """There is no such thing here."""
+    """It does not exist."""
 
 
 class Conflict(VoicemailError):
@@ -54,7 +54,7 @@ class FieldError:
     message: str
 
 
-MOST_ERRORS = 100  # a client mends its request after far fewer
+MOST_ERRORS = 100  # a client needs no more to correct its request
 
 
 class Invalid(VoicemailError):
@@ -150,7 +150,7 @@ class SettingsError(Invalid):
 
 
 def file_and_reason(error: OSError) -> str:
-    """What an ``OSError`` says: which file, if it is about one, and the system's words."""
+    """The text of an ``OSError``: the file name, if it has one, and the system's message."""
     reason = error.strerror or str(error) or type(error).__name__
     return reason if error.filename is None else f"{error.filename}: {reason}"
 

@@ -30,7 +30,7 @@ def time_zone(name: str) -> str:
 
 
 def address_problem(address: str) -> str | None:
-    """What is wrong with a mail address, as what follows it in a sentence; None if nothing is."""
+    """The fault in a mail address, as the end of a sentence that begins with the address; None if it is correct."""
     if not address:
         return "is empty"
     if len(address.encode("utf-8", "surrogatepass")) > LONGEST_ADDRESS:
@@ -45,5 +45,5 @@ def address_problem(address: str) -> str | None:
 
 @cache
 def _time_zones() -> frozenset[str]:
-    # Read from the disk, which takes a while: once.
+    # Cached, because reading them from the disk is slow.
     return frozenset(available_timezones())

@@ -8,7 +8,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# Chatty at the levels below, and nothing an operator can act on.
+# Their lower levels are noisy, and an operator cannot act on them.
 _QUIET = {
     "asyncio": logging.ERROR,
     "asyncpg": logging.ERROR,
@@ -56,7 +56,7 @@ def configure_logging(level: str = "info", *, stream: TextIO | None = None, pret
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(quiet, root.level))
-    # Our own lines do not take the way through logging, which would be half the cost of a request.
+    # Our own lines bypass the logging module, which would take half the time of a request.
     structlog.configure(
         processors=[*shared, *renderer],
         logger_factory=structlog.WriteLoggerFactory(stream),

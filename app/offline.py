@@ -1,4 +1,4 @@
-"""What commands do with the database and the switch by themselves, whether or not a service runs."""
+"""The work of commands on the database and the switch that needs no running service."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +21,7 @@ from app.resources import make_data_dir, open_database, open_resources
 from app.switch.directory.domains import DomainFolders
 from app.switch.esl.event_socket import EventSocket
 
-_SWITCH_CONNECTS = 5.0  # seconds in which a switch that is there lets us in
+_SWITCH_CONNECTS = 5.0  # seconds within which a running switch accepts the login
 
 
 async def migrate_database(settings: Settings) -> list[str]:

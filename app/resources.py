@@ -1,4 +1,4 @@
-"""What every part of the service stands on: the database, the connection to the switch, jobs and leadership."""
+"""The resources that every part of the service uses: the database, the connection to the switch, jobs and leadership."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ Run = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What everything else stands on."""
+    """The resources that all parts share."""
 
     settings: Settings
     domain: Domain
@@ -131,7 +131,7 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
 
 
 async def when_database_answers(ask: Callable[[], Awaitable[object]]) -> None:
-    """Ask until the database is there; what else is wrong with it ends the start."""
+    """Ask until the database is there; any other fault of it ends the start."""
     told = ""
     while True:
         try:
@@ -146,12 +146,12 @@ async def when_database_answers(ask: Callable[[], Awaitable[object]]) -> None:
 
 
 async def end(*running: "asyncio.Future[None]") -> None:
-    """Cancel what runs and wait until it has ended."""
+    """Cancel the tasks and wait until they have ended."""
     for task in running:
         task.cancel()
     await asyncio.wait(running)
 
 
 def why(error: OSError) -> str:
-    """The system's words for an error, without what a library added to them."""
+    """The system's message of an error, without text that a library added."""
     return os.strerror(error.errno).lower() if error.errno else type(error).__name__

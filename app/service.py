@@ -55,7 +55,7 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(name, stop)
     try:
         async with open_service(settings):
-            # What is there now stays. Without this, each full garbage collection looks at all of it and holds the loop for 50 ms.
+            # Freeze the existing objects. Otherwise each full garbage collection scans them and blocks the loop for 50 ms.
             gc.collect()
             gc.freeze()
             await asyncio.Event().wait()
@@ -70,7 +70,7 @@ async def serve(settings: Settings) -> int:
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """The whole service, serving HTTP inside the block. Waits for a database that is away.
 
-    Raises ``SettingsError`` for what only shows now, as a port that is taken, and ``SchemaError``.
+    Raises ``SettingsError`` for faults found at the start, such as a port in use, and ``SchemaError``.
     """
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
@@ -93,7 +93,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 
 def _basics(resources: Resources) -> Part:
-    """What belongs to no capability."""
+    """The checks and measures that belong to no capability."""
 
     tables = resources.switch.tables
 
@@ -103,6 +103,7 @@ def _basics(resources: Resources) -> Part:
         return "answers"
 
     async def switch_tables() -> str:
+        """Check that both of mod_voicemail's tables can be read; returns a remark for /readyz."""
         await tables.check("voicemail_msgs")
         try:
             await tables.check("voicemail_prefs")
@@ -127,7 +128,7 @@ def _basics(resources: Resources) -> Part:
 
 
 def _start(resources: Resources, parts: Sequence[Part], stack: AsyncExitStack) -> None:
-    """Connect to the switch and run what runs; it ends before anything it uses is closed."""
+    """Connect to the switch and run the background work. It ends before its resources are closed."""
     leading = [run for part in parts for run in part.leading]
 
     async def lead() -> None:
@@ -162,12 +163,12 @@ async def _serve_http(resources: Resources, parts: Sequence[Part], authenticator
 
 
 async def _forever(run: Run) -> None:
-    """What runs must outlive any fault of its own."""
+    """Run the work again after any fault of its own."""
     while True:
         try:
             await run()
         except Exception as error:  # noqa: BLE001
-            # The text of an exception may quote what it choked on, so only its type and place are told.
+            # The text of an exception may quote private data, so only its type and place are logged.
             log.error("background_failed", error=type(error).__name__, at=places_of(error))
         await asyncio.sleep(_RESTART)
 

@@ -1,4 +1,4 @@
-"""Other people's text made safe to show: caller names, mail server replies, descriptions. Pure functions, no I/O."""
+"""Makes foreign text safe to show: caller names, mail server replies, descriptions. Pure functions, no I/O."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ _ADDRESS = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~.-]{1,64}@[0-9A-Za-z_](?:[0-
 
 def one_line(text: str, limit: int) -> str:
     """``text`` as at most ``limit`` characters on one line, without anything that breaks lines, turns or hides text."""
-    # Callers send what they like: what is over is cut before the costly part.
+    # Cut first: normalising a megabyte is slow.
     shown = _SPACES.sub(" ", "".join(_shown(character) for character in text[: limit * 8])).strip()
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + _ELLIPSIS
 

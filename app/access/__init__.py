@@ -1,1 +1,1 @@
-"""Who may do what: scopes, grants and the tokens that carry them. It lies below ``http``, so that every service can ask."""
+"""Who may do what: scopes, grants and the tokens that carry them. It does not import ``http``, so every service can use it."""

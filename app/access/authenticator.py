@@ -1,4 +1,4 @@
-"""Says what a request's ``Authorization`` header grants; for a token seen lately it asks nobody."""
+"""Finds the grant of a request's ``Authorization`` header; a token seen lately needs no database query."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -15,12 +15,12 @@ Find = Callable[[bytes], Awaitable[Found | None]]
 
 
 class Authenticator:
-    """Checks tokens by their digests, so that the time of an answer does not tell how much of a guess was right."""
+    """Checks tokens by their digests, so the response time does not show how much of a guessed token is right."""
 
     def __init__(
         self, find: Find, cache: GrantCache, usage: TokenUsage, *, static_token: str | None, default_domain: Domain
     ) -> None:
-        """``static_token`` is VOICEMAIL_API_TOKEN: every domain and scope, stored nowhere."""
+        """``static_token`` is VOICEMAIL_API_TOKEN: it allows every domain and scope, and it is never stored."""
         self._find = find
         self._cache = cache
         self._usage = usage
@@ -30,7 +30,7 @@ class Authenticator:
     async def grant(self, authorization: str | None) -> Grant:
         """The grant of a header such as ``Bearer vm_…``.
 
-        Raises ``Unauthorized`` and ``InvalidToken``; a database that is away raises its own error.
+        Raises ``Unauthorized`` and ``InvalidToken``, and ``DatabaseUnavailable`` if the database is away.
         """
         scheme, _, text = (authorization or "").partition(" ")
         text = text.strip(" ")

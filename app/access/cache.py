@@ -1,4 +1,4 @@
-"""Grants that were looked up lately, so that most requests ask no database; an entry never outlives what is known to be true."""
+"""A cache of grants, so that most requests need no database query. An entry is dropped as soon as it may be wrong."""
 
 import time
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from app.access.grant import Grant
 
-WITH_NEWS = 30.0  # seconds that an entry is good for while changes of tokens are heard of
-WITHOUT_NEWS = 5.0  # seconds while they are not: the longest time for which a revoked token may still work
+WITH_NEWS = 30.0  # seconds that an entry is valid while the connection that reports changed tokens is up
+WITHOUT_NEWS = 5.0  # seconds while that connection is down: the longest time that a revoked token may still work
 _MOST = 10_000
 
 
@@ -27,7 +27,7 @@ class GrantCache:
         self._news = 0
 
     def get(self, digest: bytes) -> Grant | None:
-        """The grant, if it is still good."""
+        """The grant, if the entry is still valid."""
         entry = self._entries.get(digest)
         return entry.grant if entry is not None and entry.until > self._clock() else None
 
@@ -36,7 +36,7 @@ class GrantCache:
         return self._clock(), self._news
 
     def keep(self, digest: bytes, grant: Grant, seconds_left: float, begun: tuple[float, int]) -> None:
-        """Keep what a look-up found, unless a token changed while it was under way: it may have read the state before."""
+        """Keep the result of a look-up, unless a token changed during it: the look-up may have read the old state."""
         began, news = begun
         if news != self._news:
             return
@@ -45,13 +45,13 @@ class GrantCache:
         self._entries[digest] = _Entry(grant, began + min(seconds_left, WITH_NEWS if self._hearing else WITHOUT_NEWS))
 
     def changed(self, name: str) -> None:
-        """Forget what is known of the token of this name."""
+        """Remove the entries of the token with this name."""
         self._news += 1
         for digest in [digest for digest, entry in self._entries.items() if entry.grant.name == name]:
             del self._entries[digest]
 
     def hearing(self, yes: bool) -> None:
-        """Whether changes are heard of from now on. Either way something may have been missed before: forget everything."""
+        """Note whether the change listener is connected. A change may have been missed, so remove all entries."""
         self._news += 1
         self._hearing = yes
         self._entries.clear()

@@ -1,4 +1,4 @@
-"""Hears of tokens that were revoked or rotated, also by another copy of the service, and makes this copy forget them."""
+"""Listens for tokens revoked or rotated by any copy of the service, and removes them from this copy's cache."""
 
 import asyncio
 
@@ -12,20 +12,20 @@ from app.errors import explained
 log = structlog.get_logger(__name__)
 
 _RETRY = 0.5  # seconds between tries to connect
-_PROBE = 1.0  # seconds between looks at a connection on which nothing is heard
-# Probe and answer together stay under cache.WITHOUT_NEWS: a connection that died in silence is noticed before that time is over.
+_PROBE = 1.0  # seconds between checks of a connection that has been silent
+# Probe and answer together stay under cache.WITHOUT_NEWS: a dead connection is noticed within that time.
 _ANSWER = 2.0  # seconds
 
 
 class TokenChanges:
-    """LISTEN on a connection of its own; while it is lost, the cache keeps grants for a few seconds only."""
+    """Runs LISTEN on its own connection. While the connection is lost, the cache keeps grants for a few seconds only."""
 
     def __init__(self, dsn: str, cache: GrantCache) -> None:
         self._dsn = dsn
         self._cache = cache
 
     async def run(self) -> None:
-        """Listen until cancelled; a connection that is lost is made again."""
+        """Listen until cancelled; reconnect if the connection is lost."""
         away = False
         while True:
             try:

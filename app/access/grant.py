@@ -1,4 +1,4 @@
-"""What the caller of a service may see and do. Every service function takes a grant first and asks it first."""
+"""What the caller of a service may see and do. Every service function takes a grant as its first argument and checks it first."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -1,4 +1,4 @@
-"""Tokens as values; the token's own text is in none of them."""
+"""Tokens as values. None of them holds the token's text."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.addressing import Domain
 from app.errors import Invalid
 
 STATIC_NAME = "VOICEMAIL_API_TOKEN"
-_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._@-]{0,63}")  # it stands in paths, so it must not be . or ..
+_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._@-]{0,63}")  # it is part of URL paths, so it must not be . or ..
 
 
 def token_name(text: str) -> str:
@@ -24,7 +24,7 @@ def token_name(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token that is to be made. None for domains or scopes: all of them, also those that come later."""
+    """A new token. None for domains or scopes means all of them, also those that are added later."""
 
     name: str
     domains: tuple[Domain, ...] | None
@@ -59,7 +59,7 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a token's digest leads to."""
+    """The token that a digest belongs to, and its grant."""
 
     grant: Grant
     seconds_left: float  # until it expires; negative: since it expired

@@ -13,7 +13,7 @@ from app.resources import Part, Resources
 
 
 def open_access(resources: Resources) -> tuple[Part, Authenticator]:
-    """Tokens and their routes, and what says what a request may see."""
+    """Make the tokens, their routes, and the authenticator."""
     static = resources.settings.api_token
     tokens, cache = Tokens(resources.pool, resources.domain), GrantCache()
     usage = TokenUsage(partial(token_store.note_use, resources.pool))

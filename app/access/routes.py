@@ -1,4 +1,4 @@
-"""The HTTP side of tokens. Above ``http``, unlike the rest of this folder; a token's text is in one answer and in no request."""
+"""The HTTP side of tokens. Only the answers that create or rotate a token hold its text."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""What a token may be allowed to do; each route declares the one that it needs."""
+"""The scopes of tokens; each route declares the scope that it needs."""
 
 from enum import StrEnum
 

@@ -10,7 +10,7 @@ from app.access.scopes import ALL_SCOPES, Scope
 from app.addressing import Domain
 from app.database.pool import Connection, Pool
 
-CHANNEL = "voicemail_token"  # NOTIFY with a token's name: what is known of that token is no longer true
+CHANNEL = "voicemail_token"  # NOTIFY with a token's name: cached data of that token is out of date
 
 FIND = """
 SELECT t.name, t.all_domains, t.all_scopes, t.scopes, t.default_domain,
@@ -19,7 +19,7 @@ SELECT t.name, t.all_domains, t.all_scopes, t.scopes, t.default_domain,
 FROM voicemail.api_token_secret s JOIN voicemail.api_token t ON t.name = s.token
 WHERE s.digest = $1
 """
-# A caller sees the tokens whose domains are all its own. $1: its domains, NULL for every domain.
+# A caller sees a token if the caller's domains include all of the token's domains. $1: its domains, NULL for every domain.
 _VISIBLE = """
 ($1::text[] IS NULL OR (NOT t.all_domains AND NOT EXISTS (
     SELECT FROM voicemail.api_token_domain d WHERE d.token = t.name AND d.domain <> ALL ($1::text[]))))
@@ -37,7 +37,7 @@ PAGE = f"{_SHOWN} WHERE {_VISIBLE} ORDER BY t.name LIMIT $2 OFFSET $3"
 COUNT = f"SELECT count(*) FROM voicemail.api_token t WHERE {_VISIBLE}"  # noqa: S608
 GET = f"{_SHOWN} WHERE {_VISIBLE} AND t.name = $2"
 LOCK = f"SELECT t.name FROM voicemail.api_token t WHERE {_VISIBLE} AND t.name = $2 FOR UPDATE"  # noqa: S608
-# Held until the token's own rows refer to them, so that none of these domains is deleted meanwhile.
+# Locks the domains until the token's rows refer to them, so that no domain is deleted meanwhile.
 HOLD_DOMAINS = "SELECT name FROM voicemail.domain WHERE name = ANY ($1::text[]) ORDER BY name FOR KEY SHARE"
 INSERT = """
 INSERT INTO voicemail.api_token (name, all_domains, all_scopes, scopes, default_domain) VALUES ($1, $2, $3, $4, $5)
@@ -61,7 +61,7 @@ WHERE s.digest = u.digest AND (s.last_used_at IS NULL OR s.last_used_at < u.used
 
 
 async def find(pool: Pool, digest: bytes, default_domain: Domain) -> Found | None:
-    """What a digest leads to, also if it has expired; by the primary key."""
+    """The token with this digest, even if it has expired. Uses the primary key."""
     row = await pool.fetchrow(FIND, digest)
     if row is None:
         return None
@@ -89,7 +89,7 @@ async def lock(connection: Connection, seen: frozenset[Domain] | None, name: str
 
 
 async def missing_domains(connection: Connection, domains: Sequence[Domain]) -> list[Domain]:
-    """Those of the domains that do not exist; the others cannot be deleted until the transaction ends."""
+    """The domains in the list that do not exist. The others cannot be deleted until the transaction ends."""
     rows = await connection.fetch(HOLD_DOMAINS, list(domains))
     there = {row["name"] for row in rows}
     return [domain for domain in domains if domain not in there]
@@ -112,14 +112,14 @@ async def add_secret(connection: Connection, name: str, digest: bytes, expires_a
 
 
 async def retire_secrets(connection: Connection, name: str, overlap: float) -> None:
-    """Let the digests so far expire after ``overlap`` seconds, and forget those that have; tells every copy when it commits."""
+    """Let the existing digests expire after ``overlap`` seconds, delete expired ones, and notify every copy at commit."""
     await connection.execute(RETIRE_SECRETS, name, overlap)
     await connection.execute(FORGET_EXPIRED, name)
     await connection.execute(TELL, name)
 
 
 async def delete(connection: Connection, name: str) -> None:
-    """Forget a token with its digests; tells every copy when it commits."""
+    """Delete a token with its digests, and notify every copy at commit."""
     await connection.execute(DELETE, name)
     await connection.execute(TELL, name)
 

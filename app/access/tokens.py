@@ -1,4 +1,4 @@
-"""What can be done with tokens: make, show, rotate and revoke them. Nobody can give away more than they have."""
+"""Creates, shows, rotates and revokes tokens. A caller cannot give a token more rights than the caller has."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -90,7 +90,7 @@ class Tokens:
         log.info("token_revoked", name=name, by=grant.name)
 
     async def find(self, digest: bytes) -> Found | None:
-        """What a digest leads to; for the authenticator, which has no grant yet."""
+        """The token with this digest. For the authenticator, which has no grant yet."""
         return await store.find(self._pool, digest, self._default_domain)
 
     async def _shown(self, connection: Connection, grant: Grant, name: str) -> TokenInfo:

@@ -1,4 +1,4 @@
-"""When each token was used last, to the minute; written in the background, so that no request waits for it."""
+"""When each token was used last, to the minute; written in the background, so that requests do not wait."""
 
 import asyncio
 import time
@@ -24,11 +24,11 @@ class TokenUsage:
     def __init__(self, write: Write, clock: Callable[[], float] = time.time) -> None:
         self._write = write
         self._clock = clock
-        self._minutes: dict[bytes, int] = {}  # the minute that is written, or waits to be
+        self._minutes: dict[bytes, int] = {}  # the last minute that is written or waiting to be written
         self._waiting: dict[bytes, int] = {}
 
     def note(self, digest: bytes) -> None:
-        """A request came with this token. Costs less than a microsecond."""
+        """Note that a request used this token. It takes less than a microsecond."""
         minute = int(self._clock()) // 60
         if self._minutes.get(digest) != minute:
             if len(self._minutes) >= _MOST:
@@ -56,7 +56,7 @@ class TokenUsage:
             raise
 
     async def flush(self) -> None:
-        """Write what waits. If the database is away, it waits on and the error goes to the caller."""
+        """Write the waiting uses. If the database is away, keep them and raise the error."""
         if not self._waiting:
             return
         taken, self._waiting = self._waiting, {}

@@ -12,7 +12,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
     mail_to: Annotated[str | None, typer.Option(metavar="ADDRESS", help="also send a test mail to this address")] = None,
 ) -> int:
-    """Check everything the service needs and say what to do."""
+    """Check everything that the service needs, and say how to correct each problem."""
     from app.doctor.run import doctor as examine
 
     return run(examine(as_json=as_json, mail_to=mail_to, env_file=env_file(context)))

@@ -1,4 +1,4 @@
-"""``voicemail mailbox``: what an operator does with mailboxes beside the API."""
+"""``voicemail mailbox``: commands for mailboxes that the API does not offer."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -23,10 +23,11 @@ def adopt(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", help="adopt them; without it they are only listed")] = False,
 ) -> int:
-    """List the mailbox files that this database does not know, and with --yes take their mailboxes into it, PINs included."""
+    """List the mailbox files that this database does not know. With --yes, add their mailboxes and PINs to the database."""
     from app.offline import open_adoption
 
     async def work() -> int:
+        """List the files that can be adopted, and adopt them if --yes is given."""
         async with open_adoption(settings(context)) as adoptions:
             plans = [(adoption, await adoption.plan()) for adoption in adoptions]
             for adoption, plan in plans:
@@ -38,7 +39,7 @@ def adopt(
                 print("there is nothing to adopt")
             elif yes:
                 taken = sum([await adoption.carry_out(plan) for adoption, plan in plans])
-                print(f"{taken} mailboxes are adopted; the running service writes their files anew")
+                print(f"{taken} mailboxes are adopted; the running service writes their files again")
             else:
                 print(f"{ready} mailboxes can be adopted, and nothing was changed: add --yes to adopt them")
         return 0 if ready == sum(len(plan) for _, plan in plans) else 1
@@ -56,5 +57,5 @@ def _line(candidate: "Candidate") -> str:
     if mailbox is None:
         return f"left alone: {candidate.reason}"
     if candidate.exists:
-        return f"{mailbox.extension}\ta mailbox here already: its file becomes as the database says"
+        return f"{mailbox.extension}\ta mailbox in the database already: its file will be written again from the database"
     return "\t".join([mailbox.extension, "enabled" if mailbox.enabled else "disabled", ",".join(mailbox.mail_to) or "no mail"])

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _wrong_call(error: TyperException) -> str:
     message = error.format_message()
-    if message.startswith("Usage:"):  # a command without its arguments: the message is the whole help
+    if message.startswith("Usage:"):  # the command has no arguments: the message is the whole help
         return message
     context: typer.Context | None = getattr(error, "ctx", None)
     return f"{context.get_usage()}\n\nvoicemail: {message}" if context else f"voicemail: {message}"

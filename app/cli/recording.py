@@ -33,6 +33,7 @@ def orphans(
     wanted = _address(deliver, configured.domain) if deliver is not None else None
 
     async def work() -> int:
+        """List the orphans, and deliver the chosen ones after a confirmation."""
         async with open_orphans(configured) as found:
             every = [orphan async for orphan in found.find()]
             chosen = [one for one in every if one.address == wanted and only in (None, one.path)] if wanted else every

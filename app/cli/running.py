@@ -1,4 +1,4 @@
-"""What every command shares: its settings, and an event loop for its work."""
+"""The settings and the event loop that every command uses."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Coroutine

@@ -30,10 +30,10 @@ def create(
     ] = None,
     scope: Annotated[list[str] | None, typer.Option(help="what it may do, such as message:read; repeat for more")] = None,
     all_domains: Annotated[bool, typer.Option("--all-domains", help="every domain, also those that come later")] = False,
-    all_scopes: Annotated[bool, typer.Option("--all-scopes", help="everything, also what later releases add")] = False,
+    all_scopes: Annotated[bool, typer.Option("--all-scopes", help="every scope, also those of later releases")] = False,
     expires: Expires = None,
 ) -> int:
-    """Make a token and print it, this once."""
+    """Create a token and print it. It is never shown again."""
     from app.offline import open_administration
 
     new = NewToken(
@@ -73,7 +73,7 @@ def rotate(
     overlap: Annotated[str, typer.Option(metavar="TIME", help="how long the old one stays valid, such as 0s, 1h or 7d")] = "1h",
     expires: Expires = None,
 ) -> int:
-    """Replace a token by a new one of the same name and print that, this once."""
+    """Replace a token by a new one with the same name and print it. It is never shown again."""
     from app.offline import open_administration
 
     kept, expires_at = duration(overlap, "--overlap"), _expiry(expires)
@@ -106,7 +106,7 @@ def revoke(context: typer.Context, name: Name) -> int:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Say which token there is not. The service does not, so that its answers are the same for every name."""
+    """Name the token that does not exist. The service's error does not name it: its answer is the same for every name."""
     try:
         yield
     except NotFound:

@@ -1,4 +1,4 @@
-"""The border to asyncpg: its errors become this service's own here, once, and nobody else catches them."""
+"""Translates asyncpg's errors into this service's own. No other module catches asyncpg's errors."""
 
 import asyncpg
 
@@ -30,7 +30,7 @@ _AWAY: tuple[type[Exception], ...] = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DiskFullError,
 )
-# asyncpg's errors that are a fault of this program: ``ValueError`` are wrong settings and values that asyncpg cannot send.
+# asyncpg's errors that mean a bug of this program: ``ValueError`` are wrong settings and values that asyncpg cannot send.
 _AS_THEY_ARE = (VoicemailError, ValueError, asyncpg.UnsupportedClientFeatureError, asyncpg.UnsupportedServerFeatureError)
 
 _BY_STATE: dict[str, type[DatabaseRefused]] = {
@@ -45,7 +45,7 @@ _NAMES_ONLY = (MissingTable, MissingColumn, MissingRight)  # the server's messag
 
 
 def translated(error: Exception) -> Exception:
-    """What an error of a statement, or of connecting, is outside of this folder; an unknown one is itself."""
+    """Translate an error of a statement or of connecting. An unknown error is returned as it is."""
     if isinstance(error, _AS_THEY_ARE):
         return error
     if isinstance(error, _AWAY):
@@ -56,7 +56,7 @@ def translated(error: Exception) -> Exception:
 
 
 def not_connected(error: Exception) -> Exception:
-    """What an error of connecting is: a server that refuses the role or its password may be mended, too."""
+    """Translate an error of connecting. A refused role or password counts as unavailable, because it may be corrected."""
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _AWAY):
         return DatabaseUnavailable("the database refused the connection; try again later", reason=_text(error))
     return translated(error)

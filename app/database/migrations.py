@@ -35,7 +35,7 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """What tells whether a file was changed after it was applied."""
+        """The digest that shows if a file was changed after it was applied."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -65,7 +65,7 @@ async def migrate(target: str | Connection, folder: Path | None = None) -> list[
     """Apply what is missing and return the names of what was applied.
 
     ``target`` is a DSN or a connection outside a transaction. Any number of processes may call this at once.
-    Raises ``SchemaError`` if the schema was made by another set of files, ``DatabaseUnavailable`` if nobody answers.
+    Raises ``SchemaError`` if the schema was made by other files, ``DatabaseUnavailable`` if the database does not answer.
     """
     migrations = read_migrations(folder or sql_folder())
     if not isinstance(target, str):

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL. What fails raises ``DatabaseUnavailable`` or ``DatabaseRefused``, never an error of asyncpg."""
+"""Connections to PostgreSQL. Errors are ``DatabaseUnavailable`` or ``DatabaseRefused``, never asyncpg's own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,11 +14,11 @@ from app.errors import DatabaseFailed
 
 CONNECT_TIMEOUT = 10.0  # seconds
 _CLOSE = 1.5  # seconds
-COMMAND_TIMEOUT = 30.0  # seconds; without it a server that stalls holds its callers for ever
+COMMAND_TIMEOUT = 30.0  # seconds; without it, callers of a stalled server would wait for ever
 
 
 class _OurTransaction(Transaction):  # type: ignore[misc]
-    """A transaction whose own statements fail with this service's errors; what its block raises goes through untouched."""
+    """A transaction whose own statements raise this service's errors. An exception of its block passes unchanged."""
 
     __slots__ = ()
 
@@ -83,7 +83,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
             raise translated(error) from error
 
     async def execute(self, query: str, *args: object, **options: Any) -> str:
-        """Carry out a statement; how it ended, such as ``INSERT 0 1``."""
+        """Run a statement; returns its command tag, such as ``INSERT 0 1``."""
         try:
             status: str = await super().execute(query, *args, **options)
         except Exception as error:
@@ -91,7 +91,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return status
 
     async def executemany(self, command: str, args: Any, **options: Any) -> None:
-        """Carry out a statement for each of several rows of arguments."""
+        """Run a statement once for each row of arguments."""
         try:
             await super().executemany(command, args, **options)
         except Exception as error:
@@ -117,7 +117,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return _OurTransaction(self, isolation, readonly, deferrable)
 
     def itself(self) -> "Connection":
-        """The session behind the stand-in that asyncpg's pool hands out; that one raises errors of its own."""
+        """The real session behind asyncpg's pool proxy, because the proxy raises errors of its own."""
         return self
 
 
@@ -125,7 +125,7 @@ Prepare: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
 class _Lent:
-    """A connection of a pool for an ``async with`` block. An error that the block raises goes through untouched."""
+    """A connection of a pool for an ``async with`` block. An exception of the block passes unchanged."""
 
     __slots__ = ("_lent", "_pool")
 
@@ -150,7 +150,7 @@ class _Lent:
 
 
 class Pool:
-    """Connections that are made when they are needed, and lent for one block or one statement."""
+    """A pool of connections. A connection is opened when needed, and lent for one block or one statement."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -175,12 +175,12 @@ class Pool:
             return await connection.fetchval(statement, *arguments)
 
     async def execute(self, statement: str, *arguments: object) -> str:
-        """Carry out one statement; how it ended."""
+        """Run one statement; returns its command tag."""
         async with self.acquire() as connection:
             return await connection.execute(statement, *arguments)
 
     async def close(self) -> None:
-        """Close every connection once it was given back."""
+        """Close every connection after it was released."""
         try:
             await self._pool.close()
         except Exception as error:
@@ -194,14 +194,14 @@ class Pool:
 async def open_pool(
     dsn: str, *, size: int = 10, application_name: str, prepare: Prepare | None = None, reset: Prepare | None = None
 ) -> Pool:
-    """A pool of at most ``size`` connections, made when they are needed. The database may be away; then its users raise.
+    """A pool of at most ``size`` connections, opened when needed. If the database is away, each use raises.
 
     ``prepare`` is called for each new connection; ``reset`` for each that was given back, in place of asyncpg's own reset.
     """
     return Pool(
         await asyncpg.create_pool(
             dsn,
-            # No floor: a pool with one fills the log with tracebacks for as long as the database is away.
+            # No minimum size: a pool with one fills the log with tracebacks for as long as the database is away.
             min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=300.0,
@@ -216,7 +216,7 @@ async def open_pool(
 
 
 async def keep_session(_connection: Connection) -> None:
-    """A ``reset`` for a pool whose users leave nothing behind in a session: spares a round trip a use.
+    """A ``reset`` for a pool whose users leave no state in a session. It saves one round trip for each use.
 
     A transaction that was left open is rolled back all the same. Such users take advisory locks only for a transaction, or
     give them back themselves; they neither SET nor LISTEN.
@@ -224,7 +224,7 @@ async def keep_session(_connection: Connection) -> None:
 
 
 async def close_pool(pool: Pool) -> None:
-    """Close a pool; what still uses a connection is given a moment."""
+    """Close a pool; running users get a short time to finish."""
     try:
         async with asyncio.timeout(_CLOSE):
             await pool.close()
@@ -233,7 +233,7 @@ async def close_pool(pool: Pool) -> None:
 
 
 async def connect(dsn: str, *, application_name: str, command_timeout: float | None = COMMAND_TIMEOUT) -> Connection:
-    """One connection of one's own, for what lives as long as a connection: advisory locks and LISTEN.
+    """A connection outside the pool, for advisory locks and LISTEN, which last as long as their connection.
 
     Raises ``DatabaseUnavailable``.
     """
@@ -251,12 +251,12 @@ async def connect(dsn: str, *, application_name: str, command_timeout: float | N
 
 
 def server_settings(application_name: str) -> dict[str, str]:
-    """What every session of this service asks of the server."""
+    """The server settings for every session of this service."""
     return {
         "application_name": f"voicemail {application_name}",
         "timezone": "UTC",
-        "jit": "off",  # its compiling costs more than any statement of this service
-        # A host that vanished without a word is noticed within half a minute, and its locks are free again.
+        "jit": "off",  # JIT compilation takes longer than any statement of this service
+        # The server notices a vanished host within half a minute, and then frees its locks.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
         "tcp_keepalives_count": "4",

@@ -13,7 +13,7 @@ import asyncpg
 from app.database.errors import not_connected, translated
 from app.database.pool import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Prepare, server_settings
 
-_IDLE = 300.0  # seconds after which an unused connection is not trusted: a firewall may have forgotten it
+_IDLE = 300.0  # seconds after which an unused connection is closed: a firewall may have dropped it
 
 _SETTINGS = {
     "default_transaction_read_only": "on",
@@ -28,7 +28,7 @@ _SETTINGS = {
 
 
 class Source(Protocol):
-    """What a statement that reads can be given to: a connection, or ``Readers``."""
+    """Runs reading statements: a connection, or ``Readers``."""
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of a statement."""
@@ -65,10 +65,10 @@ class Readers:
             try:
                 rows: list[Any] = await connection.fetch(statement, *arguments)
             except asyncpg.PostgresError as error:
-                self._keep(connection)  # the server said no, and waits for the next statement
+                self._keep(connection)  # the server refused the statement; the connection can be used again
                 raise translated(error) from error
             except BaseException as error:
-                connection.terminate()  # cancelled, timed out or cut: what comes over it next would be this statement's answer
+                connection.terminate()  # cancelled, timed out or cut: the answer to this statement may come next
                 if isinstance(error, Exception):
                     raise translated(error) from error
                 raise
@@ -86,13 +86,13 @@ class Readers:
         return rows[0][0] if rows else None
 
     async def close(self) -> None:
-        """Disconnect. What is being read fails."""
+        """Close all connections. Running statements fail."""
         self._closed = True
         while self._idle:
             self._idle.pop()[0].terminate()
 
     def _kept(self) -> asyncpg.Connection | None:
-        """The connection that was used last, so that those which are not needed grow old and are closed."""
+        """The connection that was used last. The others stay unused, grow old and are closed."""
         oldest = asyncio.get_running_loop().time() - _IDLE
         while self._idle:
             connection, since = self._idle.pop()
@@ -108,7 +108,7 @@ class Readers:
         elif not connection.is_closed():
             now = asyncio.get_running_loop().time()
             self._idle.append((connection, now))
-            if self._idle[0][1] < now - _IDLE:  # was needed at a busier time
+            if self._idle[0][1] < now - _IDLE:  # it was only needed under higher load
                 self._idle.pop(0)[0].terminate()
 
     async def _connect(self) -> asyncpg.Connection:

@@ -1,4 +1,4 @@
-"""Is the database there, is its schema ours, and does the switch keep its messages in it?"""
+"""Checks the database, its schema, and the switch's tables."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -98,7 +98,7 @@ async def _first_start(connection: Connection, migrations: int) -> Finding:
 
 
 async def check_switch_tables(dsn: str) -> list[Finding]:
-    """mod_voicemail's tables: there, with the columns of 1.10, and open to this role."""
+    """Check that mod_voicemail's tables exist, have the columns of 1.10, and are accessible to this role."""
     name = "voicemail_msgs"
     try:
         connection = await connect(dsn, application_name="doctor")

@@ -1,4 +1,4 @@
-"""Does a mailbox that the service writes arrive in the switch? A probe is written, reloaded, read back and removed."""
+"""Checks that the switch reads the service's mailbox files: a probe is written, reloaded, read back and removed."""
 
 import secrets
 from contextlib import suppress
@@ -114,7 +114,7 @@ async def _own_mail(name: str, switch: EventSocket, address: MailboxAddress) -> 
 
 
 async def check_mailboxes(dsn: str, only: Domain | None) -> list[Finding]:
-    """What the switch has of the mailboxes, as the service last saw it."""
+    """How many mailboxes the switch has applied, as the service last saw it."""
     name = "mailboxes"
     try:
         connection = await connect(dsn, application_name="doctor")

@@ -1,4 +1,4 @@
-"""Does the mail server take mail from this service, and, if asked for, does one mail really leave?"""
+"""Checks that the mail server accepts this service, and sends a test mail if asked to."""
 
 from collections.abc import Sequence
 from email.message import EmailMessage

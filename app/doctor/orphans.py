@@ -1,4 +1,4 @@
-"""Do recordings lie there that no row of the switch names?"""
+"""Checks for recordings without a row in voicemail_msgs."""
 
 from contextlib import AsyncExitStack
 

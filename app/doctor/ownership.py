@@ -1,4 +1,4 @@
-"""Are the mailbox files in the directory folder this installation's own?"""
+"""Checks that the mailbox files in the directory folder belong to this installation."""
 
 from app.addressing import Domain
 from app.config import Settings
@@ -17,7 +17,7 @@ _UNKNOWN = "?"  # no file can name it
 
 
 async def check_files(dsn: str | None, switch: EventSocket, settings: Settings, domain: Domain) -> list[Finding]:
-    """Hold a domain's folder against the database; ``None``: the embedded one, which is not looked into."""
+    """Compare a domain's folder with the database. ``None`` means the embedded database, which is not opened here."""
     name = named("directory files", domain, settings)
     folders = DomainFolders.of_settings(settings, switch, _UNKNOWN, makes=False)
     owner, directory = folders.owner(domain), folders.of(domain)

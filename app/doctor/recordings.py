@@ -1,4 +1,4 @@
-"""Are the recordings where the switch's rows say they are?"""
+"""Checks that the recordings are at the paths in the switch's rows."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ ORDER BY created_epoch DESC NULLS LAST LIMIT 5
 
 
 async def check_recordings(settings: Settings, switch_dsn: str | None) -> list[Finding]:
-    """The recordings folder, and the path mapping proven on the newest rows."""
+    """Check the recordings folder, and test the path mapping on the newest rows."""
     root = settings.recordings_path
     folder = _folder(root)
     if switch_dsn is None:

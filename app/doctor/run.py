@@ -1,4 +1,4 @@
-"""``voicemail doctor``: every part in order, told as it is found."""
+"""``voicemail doctor``: runs every check in order and prints each result at once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +55,7 @@ def _settings(settings: Settings) -> list[Finding]:
         found.append(
             warning(
                 "VOICEMAIL_SECRET_KEY",
-                "not set: a key is made once and kept in VOICEMAIL_DATA_DIR",
+                "not set: a key is generated once and kept in VOICEMAIL_DATA_DIR",
                 "without that file the PINs in the database cannot be read, and a second copy of the service has another key",
                 "set it to 32 random bytes in base64, and back it up",
             )
@@ -65,7 +65,7 @@ def _settings(settings: Settings) -> list[Finding]:
             warning(
                 "VOICEMAIL_ESL_PASSWORD",
                 "FreeSWITCH's default",
-                "whoever reaches the Event Socket rules the switch",
+                "anybody who reaches the Event Socket controls the switch",
                 "set another one in event_socket.conf.xml and here",
             )
         )

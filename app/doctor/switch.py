@@ -1,4 +1,4 @@
-"""Does the switch answer, has it the modules, and is its voicemail profile set as the service needs it?"""
+"""Checks the Event Socket, the switch's modules, and its voicemail profile."""
 
 import re
 from pathlib import PurePosixPath

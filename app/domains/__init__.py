@@ -1,1 +1,1 @@
-"""The domains that this installation serves, as rows: what a domain's mailboxes and mails have in common."""
+"""The domains that this installation serves, with the settings for their mailboxes and mails."""

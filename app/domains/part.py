@@ -6,7 +6,7 @@ from app.resources import Part, Resources, when_database_answers
 
 
 async def open_domains(resources: Resources) -> Part:
-    """Domains; the default one is made here."""
+    """Make the domains; creates the default domain if it is missing."""
     domains = Domains(resources.pool, resources.domain)
     await when_database_answers(domains.ensure_default)
     return Part(routes=(DomainRoutes(domains),))

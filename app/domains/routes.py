@@ -71,7 +71,7 @@ class DomainIn(_Settings):
 
 
 class DomainChangeIn(_Settings):
-    """What a domain is to be. What was read with GET may be sent back; ``name`` must then be the domain's own."""
+    """All settings of a domain. The body of a GET may be sent back; ``name`` must then be the domain's own."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"time_zone": "Asia/Ho_Chi_Minh", "mail_from": "voicemail@example.com"}}

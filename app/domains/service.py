@@ -1,4 +1,4 @@
-"""What can be done with domains: read, make, change and delete them."""
+"""Reads, creates, changes and deletes domains."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -73,7 +73,7 @@ class Domains:
         await self._change(grant, name, lambda current: replace(current, **changes))  # type: ignore[arg-type]
 
     async def delete(self, grant: Grant, name: str) -> None:
-        """Forget a domain in which nothing is left. Raises ``NotFound``, and ``Conflict`` that says what is left."""
+        """Delete an empty domain. Raises ``NotFound``, or ``Conflict``, which says what the domain still holds."""
         domain = self._admitted(grant, name)
         async with self._pool.acquire() as connection, connection.transaction():
             _found(await store.lock(connection, domain))

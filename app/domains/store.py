@@ -55,7 +55,7 @@ async def get(connection: Connection, name: Domain) -> HostedDomain | None:
 
 
 async def lock(connection: Connection, name: Domain) -> HostedDomain | None:
-    """As ``get``; until the transaction ends nobody changes it or makes anything in it."""
+    """As ``get``, with a lock: nobody changes the domain or adds to it until the transaction ends."""
     row = await connection.fetchrow(LOCK, name)
     return row and _hosted(row)
 

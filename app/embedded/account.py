@@ -1,4 +1,4 @@
-"""Under which account the embedded server's programs run: PostgreSQL refuses to run as root."""
+"""The account that runs the embedded server, because PostgreSQL refuses to run as root."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ _KEEP_CHECKS = "--securebits=+no_setuid_fixup"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How to start a program that owns the cluster: as ourselves, or from root as another user."""
+    """How to start a program as the cluster's owner: under this process's user, or as another user if this process is root."""
 
     uid: int
     gid: int
@@ -36,7 +36,7 @@ class Account:
 def choose_account(data_dir: Path, needed: list[Path]) -> Account:
     """The account for a cluster in ``data_dir``, which exists; ``needed`` are the folders its programs must get into.
 
-    An ordinary user runs the server himself. Root runs it as the owner of the folder, or as nobody if root is the owner.
+    An ordinary user runs the server. Root runs it as the folder's owner, or as ``nobody`` if root owns the folder.
     Raises ``DatabaseUnavailable`` if that account cannot get there.
     """
     owner = data_dir.stat()

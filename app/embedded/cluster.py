@@ -45,7 +45,7 @@ _OPTIONS = {
     "min_wal_size": "32MB",
     "max_wal_size": "256MB",
 }
-# Nothing of our own environment goes to the server: it holds the service's secrets.
+# The server does not get this process's environment, which holds the service's secrets.
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _LOG_LIMIT = 1 << 20
 
@@ -69,7 +69,7 @@ class Cluster:
         interrupted: threading.Event,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        """``interrupted``: set when nobody waits for the server any more; what is being made then is given up.
+        """``interrupted``: set when the caller stops waiting; a start or an initdb under way is then stopped.
 
         ``options``: server settings that win over this module's own.
         """
@@ -83,7 +83,7 @@ class Cluster:
         self._child: subprocess.Popen[bytes] | None = None
 
     def running(self) -> Postmaster | None:
-        """The server that is ready on this cluster, whoever started it."""
+        """The running server of this cluster, also if another process started it."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             pid, port, state = int(lines[0]), int(lines[3]), lines[7].strip()
@@ -92,7 +92,7 @@ class Cluster:
         return Postmaster(pid, port) if state == "ready" and self._serves(pid) else None
 
     def leftover(self) -> int | None:
-        """The process id of a server on this cluster in whatever state."""
+        """The process id of this cluster's server, in any state."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
         except (OSError, ValueError, IndexError):
@@ -100,7 +100,7 @@ class Cluster:
         return pid if self._serves(pid) else None
 
     def _serves(self, pid: int) -> bool:
-        # After a reboot the process id in the file may belong to anybody.
+        # After a reboot the process id in the file may belong to another program.
         if not alive(pid):
             return False
         try:
@@ -131,7 +131,7 @@ class Cluster:
         fresh.replace(self._folder / "password")
 
     def _create(self) -> None:
-        """Make the cluster beside its final place, so that one whose making was interrupted is never used."""
+        """Make the cluster in a temporary folder and rename it, so an incomplete cluster is never used."""
         began = time.monotonic()
         log.info("database_being_made", folder=str(self._folder), version=self._binaries.major)
         fresh = self._folder / "cluster.new"
@@ -173,7 +173,7 @@ class Cluster:
             raise DatabaseUnavailable(f"{program.name} failed: {lines[-1] if lines else f'exit status {process.returncode}'}")
 
     def _wait(self, process: "subprocess.Popen[bytes]", name: str, stdin: str) -> bytes:
-        """What a program wrote to its standard error. It is killed, with what it started, when nobody waits any more."""
+        """Run a program and return its standard error. If the caller stops waiting, kill the program and its children."""
         deadline = time.monotonic() + START_PATIENCE
         given: bytes | None = stdin.encode()
         while True:
@@ -218,7 +218,7 @@ class Cluster:
                 stderr=output,
                 cwd="/",
                 env=_ENVIRONMENT,
-                start_new_session=True,  # a terminal's Ctrl-C is for us; the server goes after its users
+                start_new_session=True,  # Ctrl-C in a terminal must stop only the service; the server stops after its users
                 **self._account.popen(),
             )
         deadline = time.monotonic() + START_PATIENCE
@@ -245,7 +245,7 @@ class Cluster:
         return self._log.stat().st_size
 
     def _remove_foreign_pid_file(self) -> None:
-        # The server itself takes any living process with this id for another server.
+        # PostgreSQL treats any living process with this id as another server.
         path = self.data / "postmaster.pid"
         try:
             pid = int(path.read_text().split()[0])
@@ -270,7 +270,7 @@ class Cluster:
         self._account.give(path)
 
     def stop(self, pid: int) -> None:
-        """Stop the server in its fast mode; the harder ways follow if it does not stop."""
+        """Stop the server in fast mode, then in immediate mode, then with SIGKILL."""
         for number, patience in ((signal.SIGINT, STOP_PATIENCE), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
             try:
                 os.kill(pid, number)
@@ -301,5 +301,5 @@ def _reason(text: str) -> str:
     """The line of the server's log that says why it ended; the reason of a port in use stands before the FATAL line."""
     lines = [line for line in text.splitlines() if line.strip()]
     said = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "could not bind" in line]
-    shown = " ".join(said[:2] or lines[-1:]) or "it ended without a word"
+    shown = " ".join(said[:2] or lines[-1:]) or "it ended without a message"
     return shown.partition("FATAL:  ")[2] if shown.count("FATAL:") == 1 and "could not bind" not in shown else shown

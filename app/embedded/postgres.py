@@ -1,4 +1,4 @@
-"""A PostgreSQL server that comes and goes with the service, for labs, tests and small sites."""
+"""A PostgreSQL server that starts and stops with the service, for labs, tests and small sites."""
 
 import asyncio
 import fcntl
@@ -30,7 +30,7 @@ class EmbeddedPostgres:
     """The server on the data in one folder.
 
     It listens on 127.0.0.1 only and wants a password (``password`` in the folder, mode 0600). Several processes may use one
-    folder: the first starts the server and the last to leave stops it, even when it was killed.
+    folder: the first process starts the server, and the server stops after the last process ended, even by kill -9.
     """
 
     def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
@@ -51,7 +51,7 @@ class EmbeddedPostgres:
         except asyncio.CancelledError:
             self._interrupted.set()
             await asyncio.wait([work])
-            work.exception()  # seen; that it was interrupted is no news
+            work.exception()  # the exception was retrieved; the caller already knows about the interruption
             await self.stop()
             raise
 
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
         return turn
 
     def _join(self) -> bool:
-        """Become one of the server's users; whether there was no other."""
+        """Register as a user of the server; returns whether this process is the only one."""
         self._users = open(self._folder / "users.lock", "r+b")  # noqa: SIM115 - held until _leave
         alone = False
         while True:
@@ -155,7 +155,7 @@ class EmbeddedPostgres:
                 cluster.stop(pid)
             found = cluster.start()
         elif alone:
-            how = "adopted"  # its users were killed, and its reaper too
+            how = "adopted"  # its users and its reaper were killed
         if how != "joined":
             self._watch(cluster, found)
         log.info("database_ready", how=how, port=found.port, pid=found.pid, seconds=round(time.monotonic() - began, 3))
@@ -182,7 +182,7 @@ class EmbeddedPostgres:
                 self._cluster.stop(found.pid)
                 log.info("database_stopped", seconds=round(time.monotonic() - began, 3))
             else:
-                self._reaper = None  # others stay; the reaper waits for them, not for us
+                self._reaper = None  # others still use the server; the reaper waits for them
             self._leave()
 
 

@@ -1,4 +1,4 @@
-"""A small process that stops the embedded server once nobody uses it any more, however its users ended.
+"""A small process that stops the embedded server after its last user ended, even if the user was killed.
 
 Run as ``python -I -S reaper.py LOCK CLUSTER PID``: it waits until every process that holds LOCK shared is gone, even by kill -9.
 It imports nothing of the package, so that it starts in milliseconds and needs no virtual environment.

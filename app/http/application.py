@@ -58,10 +58,11 @@ def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
     scope, admit = endpoint.mark.scope, endpoint.admit
 
     async def handle(raw: web.Request) -> web.StreamResponse:
+        """Check the scope, parse the request, call the route's handler and render its result."""
         request = Request(raw, raw.get(_GRANT, NOBODY))
         if scope is not None and scope not in request.grant.scopes:
             if admit is not None:
-                await admit(request)  # what does not exist for the caller is a 404, whatever the caller lacks
+                await admit(request)  # a thing that the caller may not see is a 404, also if a scope is missing
             raise Forbidden(scope)
         arguments: dict[str, Any] = {}
         if query is not None:
@@ -107,6 +108,7 @@ def _encoded(value: Any) -> Any:
 def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
     @web.middleware
     async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Authenticate the request, turn every exception into a problem, and write the access log."""
         began = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16)

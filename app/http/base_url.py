@@ -9,7 +9,7 @@ _HOST = re.compile(r"(?:[0-9A-Za-z](?:[0-9A-Za-z._-]{0,253})|\[[0-9A-Fa-f:.]{2,4
 
 
 def base_url(request: web.Request, public_url: str) -> str:
-    """``public_url`` if one is set, else what the client itself wrote; without a final slash."""
+    """``public_url`` if it is set, else the address in the client's request; without a final slash."""
     if public_url:
         return public_url
     host = request.host

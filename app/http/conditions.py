@@ -1,4 +1,4 @@
-"""``ETag`` and ``If-Match`` (RFC 9110, 8.8.3 and 13.1.1): a client changes only what it has seen."""
+"""``ETag`` and ``If-Match`` (RFC 9110, 8.8.3 and 13.1.1): a client changes only the version that it has read."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``/openapi.json`` and ``/docs``: the API's description, for machines and for people, with nothing loaded from elsewhere."""
+"""``/openapi.json`` and ``/docs``: the API's description, for machines and for people, without files from other hosts."""
 
 from pathlib import Path
 

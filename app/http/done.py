@@ -1,4 +1,4 @@
-"""What a change answers when there is nothing else to say."""
+"""The answer of a change that returns no data."""
 
 from typing import Literal
 

@@ -23,7 +23,7 @@ _PIECE = 256 * 1024  # bytes read in one turn of a thread
 
 
 class Facts(Protocol):
-    """What a validator is made of."""
+    """The size and time that the ETag is made of."""
 
     @property
     def size(self) -> int:
@@ -31,7 +31,7 @@ class Facts(Protocol):
 
     @property
     def mtime_ns(self) -> int:
-        """When it changed last."""
+        """The time of the last change."""
 
 
 class Content(Protocol):
@@ -44,10 +44,10 @@ class Content(Protocol):
         """Its size and time when it was opened."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """A part of it; blocks."""
+        """Read a part of the file; blocks."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the file."""
 
 
 def content_type(name: str) -> str:
@@ -90,7 +90,7 @@ def stream(request: web.Request, content: Content) -> web.StreamResponse:
 
 
 class Download(web.StreamResponse):
-    """Sends a part of an open file. What was opened is what is read."""
+    """Sends a part of an open file. It reads from the open descriptor, never from the path again."""
 
     def __init__(self, content: Content, part: Part, *, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers={**headers, "Content-Disposition": disposition(content.name)})
@@ -115,7 +115,7 @@ class Download(web.StreamResponse):
         while left:
             piece = await asyncio.to_thread(self._content.read, offset, min(left, _PIECE))
             if not piece:
-                # It was shortened meanwhile. The client must see a body that is too short, not a whole one.
+                # The file was shortened meanwhile. The client must see an incomplete body.
                 raise ConnectionResetError("the file became shorter while it was sent")
             await self.write(piece)
             offset, left = offset + len(piece), left - len(piece)

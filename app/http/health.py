@@ -1,6 +1,6 @@
-"""``/healthz``: the process lives. ``/readyz``: what it needs is there, each by its name.
+"""``/healthz``: the process lives. ``/readyz``: the state of each thing that it needs.
 
-Only what makes the API useless is a 503: a load balancer must not drop a working API because a mail server is away.
+Only a failure that stops the API is a 503: a load balancer must not drop a working API because a mail server is away.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from app.http.routing import Request, Response, get
 
 Check = Callable[[], Awaitable[str]]
 
-# Without one of these no call can be answered. Without the others calls are answered, and the rest is done later.
+# If one of these fails, the API cannot answer. If another one fails, the API answers and the other work is done later.
 VITAL = frozenset({"database", "voicemail_tables"})
 
 State = Literal["ok", "degraded", "failed"]
 
 _LIMIT = 2.0  # seconds for one check
-_KEEP = 1.0  # seconds for which an answer is given again, so that probes cost little
+_KEEP = 1.0  # seconds for which an answer is cached, so that probes are cheap
 
 
 class Degraded(VoicemailError):
@@ -50,7 +50,7 @@ class ReadyState(BaseModel):
 
 
 class OneAtATime:
-    """A check that is never under way twice, so that a disk that hangs takes one thread and not one more each second."""
+    """A check that runs at most once at a time, so that a hanging disk blocks one thread and not one more each second."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
@@ -113,7 +113,7 @@ class HealthRoutes:
 
     @get("/healthz", scope=None, summary="Whether the process lives")
     async def check_health(self, request: Request) -> Health:  # noqa: ARG002
-        """Always ok: that it is answered is the answer."""
+        """Always ok, because an answer shows that the process lives."""
         return Health()
 
     @get("/readyz", scope=None, summary="Whether database, switch, recordings folder and mail server are there")

@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A number of this process as it is at the moment it is asked for."""
+    """A function that returns the current value of a number of this process."""
 
     about: str
     value: Callable[[], float]

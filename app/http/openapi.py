@@ -164,7 +164,7 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
 
 
 def _names_domain(endpoint: Endpoint) -> bool:
-    """Whether a call may name a domain, which may be none that the token sees."""
+    """Whether a call may name a domain; the token may have no access to that domain."""
     models = (model for model in (endpoint.query, endpoint.body) if model is not None)
     return any("domain" in model.model_fields for model in models)
 

@@ -11,7 +11,7 @@ _DIGITS = re.compile(r"-?[0-9]{1,10}")
 
 
 def whole_number(value: Any) -> Any:
-    """A query parameter as a number; ``+5``, ``1e3`` and digits of other scripts are none. Raises ``ValueError``."""
+    """A query parameter as a number; ``+5``, ``1e3`` and digits of other scripts are refused. Raises ``ValueError``."""
     if isinstance(value, str):
         if not _DIGITS.fullmatch(value):
             raise ValueError("must be a whole number")

@@ -1,4 +1,4 @@
-"""Bodies and queries into models, wrong fields by name, in words of our own and never with the value.
+"""Parses bodies and queries into models. Errors name the field, have our own texts, and never quote the value.
 
 Whatever a client sends, the loop is held for milliseconds: a large body waits for its turn, and what no model wants is counted
 before pydantic sees it.
@@ -20,9 +20,9 @@ from app.http.problems import BadRequest, UnsupportedMediaType
 
 M = TypeVar("M", bound=BaseModel)
 
-_LARGE = 16 * 1024  # bytes; no body that is right is as large, and 1 MiB takes up to 15 ms to read
-_PAUSE = 4.0  # times what it took: everybody else has four fifths of the time
-# Lists and objects cost the most: a MiB of "[[[…]]]," takes 400 ms, and no field takes as many.
+_LARGE = 16 * 1024  # bytes; a valid body is smaller, and 1 MiB takes up to 15 ms to parse
+_PAUSE = 4.0  # a pause of so many times the parsing time: other requests get four fifths of the time
+# Lists and objects cost the most: a MiB of "[[[…]]]," takes 400 ms, and no field needs so many.
 _MANY_CONTAINERS, _MOST_CONTAINERS = 100, 10_000
 _MOST_ITEMS = 100_000  # a body of 90,000 unknown keys is still answered with their names
 _CACHE_BUSTER = "_"  # which browsers' libraries add to a query
@@ -66,7 +66,7 @@ class BodyReader:
 
 
 class NoQuery(BaseModel):
-    """The query of a route that takes none."""
+    """The query of a route without parameters."""
 
 
 def read_query(request: web.Request, model: type[M]) -> M:
@@ -119,7 +119,7 @@ def _validated(document: dict[str, Any], raw: bytes, model: type[M]) -> M:
         wanted = {name: document[name] for name in known - left_out if name in document}
         try:
             raw = orjson.dumps(wanted)
-        except orjson.JSONEncodeError:  # it reads 1024 levels, and writes 254
+        except orjson.JSONEncodeError:  # orjson reads 1024 levels, but writes only 254
             raise BadRequest("the body is nested too deeply") from None
     try:
         result = model.model_validate_json(raw, strict=True)
@@ -152,7 +152,7 @@ def _invalid(error: ValidationError, unknown: Sequence[str] = ()) -> Invalid:
 
 
 def _unknown_fields(errors: Sequence[FieldError], unknown: Sequence[str]) -> Invalid:
-    """Only as many of the unknown names are looked at as are told."""
+    """Only the unknown names that are reported are looked at."""
     told = unknown[: max(0, MOST_ERRORS - len(errors))]
     return Invalid([*errors, *(FieldError(_field((name,)), _UNKNOWN) for name in told)], more=len(unknown) - len(told))
 

@@ -70,12 +70,12 @@ def problem(
 
 
 def _readable(value: object) -> str:
-    # orjson refuses text that is not Unicode, such as half of a surrogate pair out of a path.
+    # A path may hold a lone surrogate, which orjson refuses.
     return str(value).encode("utf-8", "replace").decode()
 
 
 def problem_of(error: Exception) -> web.Response:
-    """The problem that an exception of a handler is for its client. A bug is logged, and told without its text."""
+    """The problem document for an exception of a handler. A bug is logged, and its text is not sent."""
     if isinstance(error, web.HTTPException):
         return _of_aiohttp(error)
     if isinstance(error, Unauthorized | Forbidden):
@@ -87,7 +87,7 @@ def problem_of(error: Exception) -> web.Response:
         if isinstance(error, DatabaseUnavailable):
             log.warning("database_unavailable", reason=error.reason)
         return problem(status, error.detail, headers=_RETRY if status == 503 else None)
-    # The text of an exception may quote what it choked on, so only its type and place are told.
+    # The text of an exception may quote private data, so only its type and place are logged.
     facts: dict[str, str] = {"error": type(error).__name__}
     if isinstance(error, OSError):
         facts["reason"] = file_and_reason(error)

@@ -1,4 +1,4 @@
-"""Routes as methods of a class: what a handler takes and gives is in its signature, and OpenAPI reads it there too."""
+"""Routes as methods of a class. A handler's signature says what it takes and returns; OpenAPI reads it too."""
 
 import inspect
 import typing
@@ -20,7 +20,7 @@ ADMIT = "admit"  # the method of a class of routes that raises NotFound if what 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What every handler is given: the request, who asks, and the variable parts of the path."""
+    """The argument of every handler: the request, the caller's grant, and the variable parts of the path."""
 
     raw: web.Request
     grant: Grant
@@ -82,7 +82,7 @@ def _decorator(mark: Mark) -> Callable[[_Method], _Method]:
     return decorate
 
 
-# Every route says its scope; ``scope=None`` says aloud that anybody may call it.
+# Every route names its scope; ``scope=None`` means that no token is needed.
 
 
 def get(

@@ -1,4 +1,4 @@
-"""What pydantic says of a model, made fit for client generators: no defaults in requests, null if that is forgiven."""
+"""Adapts pydantic's schema of a model for client generators: no defaults in requests, null if that is forgiven."""
 
 from typing import Annotated, Any
 

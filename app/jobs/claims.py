@@ -16,7 +16,7 @@ _UNLOCK = "SELECT pg_advisory_unlock($1)"
 class Claims:
     """The things, each by its id, that this process works on.
 
-    The locks go with the connection, so those of a process that dies are free at once. Where the database goes away, they are
+    The locks go with the connection, so those of a process that dies are free at once. If the database goes away, they are
     gone while the work goes on: until the lease of the attempt ends, nobody else begins.
     """
 
@@ -28,7 +28,7 @@ class Claims:
 
     @asynccontextmanager
     async def hold(self, owner: UUID) -> AsyncIterator[bool]:
-        """Whether the thing with this id is ours for the block; False if this or another process works on it.
+        """Lock the thing with this id for the block; False if this or another process works on it.
 
         Raises ``DatabaseUnavailable``.
         """

@@ -1,4 +1,4 @@
-"""Which one of several processes does what must be done once."""
+"""Chooses the one process that does work which must be done once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ _STATEMENT = 5.0  # seconds for one statement; the server frees the lock of a va
 
 
 class Leader:
-    """A place that one process holds at a time: a session's advisory lock on a connection of its own."""
+    """Leadership, which one process holds at a time: an advisory lock on its own connection."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -25,11 +25,11 @@ class Leader:
 
     @property
     def leading(self) -> bool:
-        """Whether this process holds the place now."""
+        """Whether this process is the leader now."""
         return self._leading
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run ``work`` whenever this process holds the place, until cancelled.
+        """Run ``work`` whenever this process is the leader, until cancelled.
 
         The work is cancelled when the connection is lost, because another process may have the place by then; for that moment two
         may work, so each step must bear being done twice. Work that raises or returns is logged and begun again, maybe elsewhere.

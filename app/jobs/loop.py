@@ -14,7 +14,7 @@ Step = Callable[[], Awaitable[None]]
 
 
 class Trouble:
-    """Logs a trouble when it begins and when it ends, not at every try."""
+    """Logs a failure when it begins and when it ends, not at every try."""
 
     def __init__(self, name: str) -> None:
         """``name``: what the log events begin with, such as ``intake``."""
@@ -31,7 +31,7 @@ class Trouble:
             log.warning(event or f"{self._name}_waiting", reason=reason, **facts)
 
     def tell_error(self, error: VoicemailError | OSError) -> None:
-        """The same for an error, in words that hold no value of a statement."""
+        """The same for an error, with a text that holds no value of a statement."""
         if isinstance(error, DatabaseUnavailable):
             self.tell(error.detail, cause=error.reason)
         elif isinstance(error, Unavailable):
@@ -72,7 +72,7 @@ class Loop:
 
         ``after_wake``: seconds until the further steps that one wake-up is worth, for hints that come before their cause.
 
-        ``least``: seconds between two steps, however many wake-ups come.
+        ``least``: the minimum of seconds between two steps.
         """
         self._step, self._every, self._wait = step, every, wait or self._wait_for_wake
         self._after_wake, self._least, self._retries = after_wake, least, retries

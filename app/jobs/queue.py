@@ -1,4 +1,4 @@
-"""Work that must happen after a transaction commits, queued in that transaction; pgqueuer behind a narrow door.
+"""Work that must happen after a transaction commits, queued in that transaction; pgqueuer behind a small interface.
 
 The queue only says *when* to look. What is to be done, how often it was tried and how it ended stand in the owner's own rows, and
 the owner sweeps them: a job that is lost, or run twice, changes nothing but the time.
@@ -97,7 +97,7 @@ class Jobs:
         return MappingProxyType({row["entrypoint"]: row["jobs"] for row in rows})
 
     async def run(self) -> None:
-        """Take jobs until cancelled; a database that goes away is waited for. Ends within about 2 s of the cancel."""
+        """Take jobs until cancelled; wait while the database is away. Ends within about 2 s after the cancel."""
         pause, away = _FIRST_PAUSE, False
         try:
             while True:
@@ -190,7 +190,7 @@ async def _attempt(handler: Handler, job: Job) -> None:
     try:
         await handler(payload)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises must not stop the others
-        # The text of an exception may quote what it choked on, so only its type and place are told.
+        # The text of an exception may quote private data, so only its type and place are logged.
         log.error("job_failed", entrypoint=job.entrypoint, payload=payload, error=type(error).__name__, at=places_of(error)[-1:])
 
 
@@ -206,7 +206,7 @@ async def _prune(manager: QueueManager) -> None:
 
 
 async def _end(tasks: Collection["asyncio.Future[None]"]) -> None:
-    """Cancel until they are done: pgqueuer waits for its jobs at the first cancel and passes it on at the second."""
+    """Cancel until they are done: pgqueuer waits for its jobs at the first cancel and cancels them at the second."""
     left = {task for task in tasks if not task.done()}
     while left:
         for task in left:
@@ -214,7 +214,7 @@ async def _end(tasks: Collection["asyncio.Future[None]"]) -> None:
         _, left = await asyncio.wait(left, timeout=0.1)
     for task in tasks:
         if task.done() and not task.cancelled():
-            task.exception()  # seen; the caller raised what matters
+            task.exception()  # the exception was retrieved; the caller raised the important one
 
 
 def _settings() -> DBSettings:

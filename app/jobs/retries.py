@@ -31,5 +31,5 @@ class Retries:
         return pause * (1 - self.jitter * random.random())
 
     def over(self, age: float, tries: int) -> bool:
-        """Whether there is no sense in another try after ``age`` seconds and so many tries."""
+        """Whether to give up after ``age`` seconds and so many tries."""
         return age >= self.give_up_after and tries >= self.give_up_tries

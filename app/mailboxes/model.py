@@ -20,7 +20,7 @@ class DirectoryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
-    """Where a mailbox's last change stands on the switch, and why, if it is not applied yet."""
+    """Whether the switch has a mailbox's last change, and the reason if not."""
 
     state: DirectoryStatus
     detail: str = ""
@@ -42,7 +42,7 @@ class Mailbox:
 
     @property
     def version(self) -> str:
-        """What tells this state from another one, without what the switch has of it."""
+        """A digest of the mailbox's fields, without its state on the switch."""
         facts = (self.mail_to, self.local_after_email, self.enabled, self.description, self.time_zone)
         return sha256(repr((str(self.id), self.sealed_pin, facts)).encode("utf-8", "replace")).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""What the switch's table held when the service first started. These messages are listed, and never mailed.
+"""The messages in the switch's table at the first start of the service. They are listed, and never mailed.
 
 Dates are no evidence of that: the switch's clock may be wrong, and a row may carry any date. So the first act of all is to copy
 the keys of every row into ``voicemail.baseline``, from one snapshot (a REPEATABLE READ transaction on the switch's database, read
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 FIRST_SNAPSHOT = "first_snapshot"
 TAKEN = "baseline_taken_at"
 DONE = "baseline_done_at"
-_LOCK = 0x766F6963656D04  # "voicem", 4: one at a time takes the baseline
+_LOCK = 0x766F6963656D04  # "voicem", 4: only one process at a time takes the baseline
 _BATCH = 5000  # rows a time
-_REST: tuple[str, str, int, int, int, str] = ("", "", 0, 0, 0, "")  # what of a row is no part of its key
+_REST: tuple[str, str, int, int, int, str] = ("", "", 0, 0, 0, "")  # the columns that are not part of a row's key
 
 SNAPSHOT = "SELECT txid_current_snapshot()::text, floor(extract(epoch FROM clock_timestamp()))::bigint"
 _TEXTS = "coalesce(r.domain, ''), coalesce(r.username, ''), coalesce(r.uuid, ''), coalesce(r.file_path, '')"
@@ -52,11 +52,11 @@ class Baseline:
     def __init__(self, pool: Pool, switch_pool: Pool) -> None:
         self._pool = pool
         self._switch_pool = switch_pool
-        self._taken = False  # never becomes false again, nor does the next
+        self._taken = False  # it never becomes false again; the same is true for the next field
         self._done = False
 
     async def take(self) -> None:
-        """See that the baseline was taken, once in the life of an installation. Raises ``Unavailable`` without the table."""
+        """Take the baseline, once for each installation. Raises ``Unavailable`` without the table."""
         if self._taken:
             return
         async with self._pool.acquire() as own:
@@ -81,16 +81,16 @@ class Baseline:
         log.info("baseline_taken", messages=count)
 
     async def among(self, connection: Connection, keys: Sequence[bytes]) -> set[bytes]:
-        """Those of these keys that belong to the baseline; none once all of it is recorded."""
+        """The keys in the list that belong to the baseline; none after the whole baseline is recorded."""
         if self._done:
             return set()
         found = {record[0] for record in await connection.fetch(AMONG, keys)}
-        # Asked last: whoever finishes empties the table in the same transaction.
+        # This query comes last: the process that finishes the baseline empties the table in the same transaction.
         self._done = await records.fact(connection, DONE) is not None
         return found
 
     async def finish(self) -> None:
-        """Say that everything of the baseline is recorded."""
+        """Note that the whole baseline is recorded."""
         if self._done:
             return
         async with self._switch_pool.acquire() as connection:

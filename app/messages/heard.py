@@ -1,4 +1,4 @@
-"""SQL over ``voicemail.heard_message``: the ``leave-message`` events whose rows are still to be seen."""
+"""SQL over ``voicemail.heard_message``: the ``leave-message`` events whose rows were not seen yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ MWI_SENT = "UPDATE voicemail.heard_message SET mwi_sent = true WHERE file_path =
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A message that was heard of, and how far this service is with it."""
+    """A message announced by an event, and the state of its handling."""
 
     left: LeftMessage
     age: float  # seconds since it was heard of
-    inserting_for: float | None  # seconds since this service began to insert its row; None: it did not
+    inserting_for: float | None  # seconds since this service began to insert its row; None: it did not begin
     mwi_sent: bool
 
 
@@ -69,7 +69,7 @@ async def came(connection: Connection, recordings: Sequence[str]) -> set[str]:
 
 
 async def forget(connection: Connection, file_paths: Sequence[str]) -> None:
-    """These need no more looking after."""
+    """Delete these entries; they are done."""
     await connection.execute(FORGET, file_paths)
 
 
@@ -84,5 +84,5 @@ async def inserting(connection: Connection, file_path: str) -> None:
 
 
 async def lit(connection: Connection, file_path: str) -> None:
-    """Note that the phones were told."""
+    """Note that MWI was sent."""
     await connection.execute(MWI_SENT, file_path)

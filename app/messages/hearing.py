@@ -15,7 +15,7 @@ _BATCH = 500
 
 
 class Hearing:
-    """Runs in every process: whichever of them dies, another heard the same. ``hint`` hears what was written down."""
+    """Runs in every process: if one dies, another has heard the same event. ``hint`` is called with the stored events."""
 
     def __init__(
         self, pool: Pool, paths: RecordingPaths, hint: Callable[[Collection[str]], None], *, patience: float = PATIENCE
@@ -35,7 +35,7 @@ class Hearing:
             self._loop.wake()
 
     async def run(self) -> None:
-        """Write down what was heard until cancelled; a database that is away is waited for."""
+        """Store the events until cancelled; wait while the database is away."""
         await self._loop.run()
 
     async def _write_all(self) -> None:
@@ -48,5 +48,5 @@ class Hearing:
             await heard.put(connection, left, due_in=self._patience)
         for one in left:
             del self._waiting[one.file_path]
-        # After the write: from now on nobody takes these for old, whatever the dates of their rows.
+        # After the write: from now on these messages count as new, whatever the dates of their rows.
         self._hint([one.file_path for one in left])

@@ -7,13 +7,13 @@ from app.recordings.paths import RecordingPaths
 from app.switch.tables.model import MessageRow
 
 OPEN = 300.0  # seconds for which a hinted recording is looked up: a caller may listen to menus before the row is written
-_MOST = 10_000  # recordings at once; the looks at the table find what is over
+_MOST = 10_000  # recordings at once; the looks at the table find the rest
 _MOST_PREFIXES = 8
 _LONGEST = 255  # characters of file_path
 
 
 class Hints:
-    """The recordings that are looked up by name, until their rows are met or the time is over."""
+    """The recordings that are looked up by name, until their rows are found or the time has passed."""
 
     def __init__(self, paths: RecordingPaths, *, open_for: float = OPEN) -> None:
         self._paths = paths

@@ -1,4 +1,4 @@
-"""Finds the switch's new messages. Events, file changes and the clock only say when to look; what is new, the tables say."""
+"""Finds the switch's new messages. Events, file changes and the clock say when to look; the tables say what is new."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ class Intake:
         await self._loop.run()
 
     async def step(self) -> None:
-        """One look. Whenever it is interrupted, the next one does the rest."""
+        """Make one look. If it is interrupted, the next one does the rest."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._full_due:
             await self._look_lately()
@@ -104,12 +104,12 @@ class Intake:
             now = await store.clock(connection)
             rows = await store.undated(connection)
         since, looked = store.BEFORE_ALL, loop.time()
-        self._newest = None  # meanwhile the looks at what is new begin now, and not where this one is
+        self._newest = None  # the looks for new rows begin now, and not at the position of this one
         await self._take(rows)
         while rows := await self._after(since):
             await self._take(rows)
             since = rows[-1].created_epoch
-            if loop.time() - looked > _AFTER_A_HINT[-1]:  # what is new does not wait for the end of a long table
+            if loop.time() - looked > _AFTER_A_HINT[-1]:  # new rows do not wait for the end of a long table
                 await self._look_lately()
                 looked = loop.time()
         self._newest = None if since == store.BEFORE_ALL else min(since, now)

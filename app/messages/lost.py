@@ -1,4 +1,4 @@
-"""A message whose row the switch failed to insert: what is known of it, and the row that this service inserts in its place."""
+"""A message whose row the switch failed to insert: its known facts, and the row that this service inserts instead."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 _SHARED = "voicemail"  # mod_voicemail's storage-dir-shared puts this folder between domain and mailbox
 _URGENT, _NORMAL = "A_URGENT", "B_NORMAL"
 _JOINERS = "\u200c\u200d"  # they belong to scripts and to emoji
-_NOBODY = "anonymous"  # what mod_voicemail itself says of a caller it does not know
+_NOBODY = "anonymous"  # mod_voicemail's own text for an unknown caller
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 INSERT = """

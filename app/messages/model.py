@@ -1,4 +1,4 @@
-"""What a message is to the API: a row of the switch, its id, and what is known of its recording."""
+"""A message of the API: a row of the switch, its id, and the facts of its recording."""
 
 from dataclasses import dataclass
 from uuid import UUID

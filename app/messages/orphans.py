@@ -1,4 +1,4 @@
-"""Recordings that no row of the switch names, although they are complete: a caller's words that nobody is told of."""
+"""Finds orphans: complete recordings that no row of the switch names, so nobody is notified of them."""
 
 import asyncio
 import time
@@ -47,7 +47,7 @@ class Orphan:
 
 
 class Orphans:
-    """Finds them. One process at a time tells of them: once in its log, and in ``count``."""
+    """Finds orphans. One process at a time reports them: once in its log, and in ``count``."""
 
     def __init__(
         self, pool: Pool | None, switch_pool: Pool, storage: RecordingStorage, rescue: Rescue | None, *, every: float = EVERY
@@ -67,7 +67,7 @@ class Orphans:
         await self.look()
 
     async def look(self) -> int:
-        """Count them, and log those that were not told of before."""
+        """Count the orphans, and log those that were not logged before."""
         found = [orphan.path async for orphan in self.find()]
         self.count = len(found)
         self._told &= set(found)
@@ -128,7 +128,7 @@ class Orphans:
             return {row.file_path for row in await store.with_files(connection, file_paths)}
 
     async def _removed(self, paths: list[str]) -> set[str]:
-        """Those whose rows this service deleted itself: their files go next, or the removal says why not."""
+        """The files whose rows this service deleted. The removal deletes the file next, or notes why not."""
         if self._pool is None or not paths:
             return set()
         async with self._pool.acquire() as connection:

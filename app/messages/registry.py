@@ -1,6 +1,6 @@
 """Gives every row of the switch its id, once, and decides in the same transaction whether it is news.
 
-Whoever meets a row first calls this, the intake or a request that lists it, so the outcome does not depend on who that was.
+The first reader of a row calls this, the intake or a request. The result is the same for both.
 """
 
 import asyncio
@@ -45,11 +45,11 @@ class Registry:
         self._baseline = Baseline(pool, switch_pool)
 
     async def begin(self) -> None:
-        """Note what is there at the first start; the first call ever does it. Raises ``Unavailable`` without the table."""
+        """Take the baseline; only the first call ever does it. Raises ``Unavailable`` without the table."""
         await self._baseline.take()
 
     async def finish_baseline(self) -> None:
-        """Say that everything which was there at the first start is recorded by now."""
+        """Note that the whole baseline is recorded."""
         await self._baseline.finish()
 
     async def record(self, rows: Sequence[MessageRow]) -> list[Message]:

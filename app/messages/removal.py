@@ -58,7 +58,7 @@ class Pace:
 
 
 class Kept(Exception):
-    """A doubt: the message stays. The text says why."""
+    """There is a doubt, so the message stays. The text says why."""
 
 
 class TooEarly(Exception):
@@ -102,7 +102,7 @@ class Removal:
             await self._jobs.enqueue(connection, REMOVE, str(removal_id), dedupe_key=key, delay=delay)
 
     async def remove(self, removal_id: str) -> None:
-        """Go on with a removal, if it is due and no other process does. The handler of ``remove`` jobs.
+        """Continue a removal, if it is due and no other process works on it. The handler of ``remove`` jobs.
 
         Raises what the service's own database raises when it is away; the sweep finds the removal again.
         """
@@ -116,7 +116,7 @@ class Removal:
                 await self._try(task)
 
     async def _try(self, task: RemovalTask) -> None:
-        reached = [task]  # how far it went, also if a step fails
+        reached = [task]  # log the state, also if a step fails
         try:
             await self._go_on(reached)
         except Kept as doubt:
@@ -129,7 +129,7 @@ class Removal:
             await self._later(reached[-1], file_and_reason(error))
 
     async def _go_on(self, reached: list[RemovalTask]) -> None:
-        """One step after the other, from where it stands to the end."""
+        """Make the remaining steps in order."""
         task = reached[-1]
         if task.state in (RemovalState.ASKED, RemovalState.DELETING):
             row = await self._row(task)
@@ -164,7 +164,7 @@ class Removal:
         return key is not None and self._storage.exists(key)
 
     async def _check(self, task: RemovalTask, row: MessageRow) -> None:
-        """Read again all that speaks for the removal. Raises ``Kept``, ``TooEarly`` or ``Unavailable``."""
+        """Check every condition of the removal again. Raises ``Kept``, ``TooEarly`` or ``Unavailable``."""
         reason = self._reasons.get(task.reason)
         if reason is None:
             raise Unavailable(f"this version of the service does not know the reason {task.reason!r}")
@@ -173,7 +173,7 @@ class Removal:
                 raise Kept(why)
         if reason.only_unheard and _heard(row):
             raise Kept("somebody listened to it or saved it on the phone")
-        # Before the row goes: a file that nobody names and nobody may remove would stay for ever.
+        # Check this before the row is deleted: otherwise a file that cannot be removed would stay for ever without a row.
         if obstacle := await asyncio.to_thread(lambda: self._storage.obstacle(self._storage.key(row.file_path))):
             raise Unavailable(obstacle)
         if task.message_age < self._pace.settling_with_copies and await self._has_copies(row):
@@ -203,7 +203,7 @@ class Removal:
         return await self._advance(task, RemovalState.ROW_GONE, "")
 
     async def _remove_file(self, task: RemovalTask) -> str:
-        """Remove the file unless a row names it now; a remark. Raises ``Unavailable`` to try again."""
+        """Remove the file unless a row names it now; returns a remark. Raises ``Unavailable`` to try again."""
         if not task.file_path:
             return ""
         async with self._switch_pool.acquire() as connection:
@@ -222,7 +222,7 @@ class Removal:
         try:
             address = MailboxAddress(Extension.parse(task.username), Domain.parse(task.domain))
         except Invalid:
-            return  # a row of no mailbox that a phone could have
+            return  # the row's mailbox cannot exist on a phone
         await self._mwi.refresh(address)
 
     async def _advance(self, task: RemovalTask, state: RemovalState, detail: str) -> RemovalTask:
@@ -246,7 +246,7 @@ class Removal:
                     await self._settle(task, RemovalState.DELETED, f"the message is gone, but its file is not: {given_up}")
                 case _:
                     remark = f"{task.detail}; " if task.detail else ""
-                    await self._settle(task, RemovalState.DELETED, f"{remark}its phones were not told: {given_up}")
+                    await self._settle(task, RemovalState.DELETED, f"{remark}MWI was not sent to its phones:  {given_up}")
             return
         delay = self._retries.delay(task.tries)
         if task.state in (RemovalState.FILE_GONE, RemovalState.TOLD):

@@ -1,4 +1,4 @@
-"""SQL over ``voicemail.removal``: which messages are to leave the switch, and how far that went. All times are the database's."""
+"""SQL over ``voicemail.removal``: the messages to remove, and the state of each removal. All times are the database's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ async def begin(connection: Connection, removal_id: UUID, retries: Retries) -> R
 
 
 async def advance(connection: Connection, removal_id: UUID, state: RemovalState, detail: str) -> None:
-    """Write down how far it went."""
+    """Note the state of the removal."""
     await connection.execute(ADVANCE, removal_id, str(state), detail)
 
 

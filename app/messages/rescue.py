@@ -1,4 +1,4 @@
-"""Inserts the rows that the switch failed to insert: the caller's words lie in a file that nothing else names."""
+"""Inserts the rows that the switch failed to insert; without a row nobody would find the recording."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -44,7 +44,7 @@ _LONGEST_PAUSE = 30.0
 
 
 class Found(Enum):
-    """What a look at a recording's file found."""
+    """The state of a recording's file."""
 
     GONE = auto()
     NOT_READY = auto()
@@ -85,7 +85,7 @@ class Rescue:
         self._told: set[str] = set()
 
     async def run(self) -> None:
-        """Look after what was heard until cancelled."""
+        """Handle the announced messages until cancelled."""
         # Twice the usual time between two looks, so that a database that is away is not asked as often as one that is there.
         retries = Retries(first=2 * self._every, longest=_LONGEST_PAUSE)
         await Loop("rescue", self._step, every=self._every, retries=retries).run()
@@ -194,7 +194,7 @@ class Rescue:
         return (one.inserting_for or 0.0) > WATCHED
 
     async def _light(self, one: Heard) -> None:
-        """Tell the phones; a switch that is away is told later."""
+        """Send MWI to the phones; if the switch is away, try later."""
         try:
             await self._mwi.refresh(one.left.address)
         except (SwitchUnavailable, SwitchRefused):
@@ -203,7 +203,7 @@ class Rescue:
             await heard.lit(connection, one.left.file_path)
 
     async def _is_mailbox(self, address: MailboxAddress, file_path: str) -> bool:
-        """Whether the mailbox exists, in our table or by the word of the switch."""
+        """Whether the mailbox exists, in our table or in the switch's directory."""
         async with self._pool.acquire() as connection:
             if await mailboxes.find(connection, address.domain, address.extension) is not None:
                 return True
@@ -238,7 +238,7 @@ class Rescue:
             return Look(Found.GONE if before is None else Found.NOT_READY)
         recording = files.read(self._storage, self._storage.key(file_path), lambda: False)
         if recording is None or (recording.size, recording.mtime_ns) != before:
-            return Look(Found.NOT_READY)  # it grows, or went just now: the next look tells
+            return Look(Found.NOT_READY)  # it is growing or was just removed: the next look will show
         if recording.size == 0 or (recording.codec == "wav" and recording.duration is None) or recording.duration == 0:
             return Look(Found.NOT_READY)  # no audio in it yet
         seconds = None if recording.duration is None else int(recording.duration)

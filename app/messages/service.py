@@ -103,7 +103,7 @@ class Messages:
         return (await self._of_rows([row]))[0] if row else None
 
     async def _of_rows(self, rows: list[MessageRow]) -> list[Message]:
-        """The messages of rows; those that nobody met before are recorded now."""
+        """The messages of the rows. Rows without an id are recorded now."""
         if not rows:
             return []
         found = await records.messages(self._readers, rows)

@@ -1,4 +1,4 @@
-"""SQL over ``voicemail.message``: the ids of messages, and the memory that each row of the switch was seen."""
+"""SQL over ``voicemail.message``: the ids of messages, and a record of every row of the switch that was seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ PUT_FACT = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is remembered of a row, enough to find it again."""
+    """The stored key of a row, to find it again."""
 
     key: bytes
     uuid: str
@@ -67,7 +67,7 @@ def _message(row: MessageRow, record: Any) -> Message:
 
 
 async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:
-    """What is remembered under an id, if it is within reach."""
+    """The stored key of an id, if the caller may see it."""
     record = await source.fetchrow(OF_ID, id_, None if reach.domains is None else list(reach.domains), reach.extension)
     return None if record is None else Record(*record)
 

@@ -1,1 +1,1 @@
-"""Notifications: the mails about new messages, and the ledger of what became of them."""
+"""Notifications: the mails about new messages, and the ledger of their delivery."""

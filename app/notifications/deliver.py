@@ -1,4 +1,4 @@
-"""Delivers queued notifications: one attempt a job, its outcome in the ledger, and nothing deleted here."""
+"""Delivers queued notifications: one attempt for each job, with its result in the ledger. It deletes nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -40,7 +40,7 @@ from app.text import ascii_address
 
 log = structlog.get_logger(__name__)
 
-_WRITING = Retries(first=0.1, longest=2.0)  # of an outcome, while the database is away
+_WRITING = Retries(first=0.1, longest=2.0)  # for which an outcome is kept while the database is away
 _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
@@ -146,7 +146,7 @@ class Mailer:
         await self._insist(write)
 
     async def _result(self, delivery: Delivery) -> Result:
-        """Send the mail to those who have not got it, if there is still a message."""
+        """Send the mail to the remaining recipients, if the message still exists."""
         if not delivery.pending:
             return Result()
         row = await self._row(delivery.notification)
@@ -253,7 +253,7 @@ class Mailer:
                 return
 
     async def _write(self, connection: Connection, notification: Notification, result: Result) -> None:
-        """What the attempt came to, and what follows from it, in one transaction. Doing it twice changes nothing."""
+        """Write the result of the attempt and its consequences in one transaction. A second call changes nothing."""
         kept_because = result.kept_because or notification.recording_detail
         unknowns = notification.unknowns
         if result.outcomes:

@@ -1,4 +1,4 @@
-"""What a delivery is made of: an attempt under way, what its mail says, and what it came to."""
+"""The values of a delivery: an attempt, the content of its mail, and its result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.notifications.model import Notification, Outcome, Recipient, RecipientS
 
 
 class Transport(Protocol):
-    """What sends a mail: ``SmtpTransport``."""
+    """Sends a mail; implemented by ``SmtpTransport``."""
 
     async def send(
         self, recipients: Sequence[str], mail: bytes, *, sender: str, before_content: BeforeContent | None
@@ -40,7 +40,7 @@ class Delivery:
 
     @property
     def pending(self) -> list[str]:
-        """Who is yet to be served."""
+        """The recipients that are still pending."""
         states = {RecipientState.PENDING}
         if self.notification.unknowns <= self.repeats:
             states.add(RecipientState.UNKNOWN)
@@ -60,7 +60,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an attempt came to, before it is written: outcomes, or why there are none."""
+    """The result of an attempt before it is written: the outcomes, or the reason why there are none."""
 
     outcomes: Sequence[Outcome] = ()
     trouble: str = ""  # to be tried again

@@ -1,4 +1,4 @@
-"""What the ledger of mails holds: a notification, its recipients, what the mail server said, and what became of the recording."""
+"""The values of the ledger: a notification, its recipients, the mail server's replies, and the state of the recording."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,11 +27,11 @@ class NotificationState(StrEnum):
     SENT = "sent"  # every recipient was accepted
     FAILED = "failed"  # a recipient was refused, or nobody could be reached for days
     UNKNOWN = "unknown"  # nobody was refused, but the mail server never said whether it accepted the mail for everybody
-    CANCELLED = "cancelled"  # there was nothing to send any more
+    CANCELLED = "cancelled"  # there was nothing left to send
 
 
 class RecordingState(StrEnum):
-    """What becomes of the recording once its mail is settled. It is kept if there is any doubt."""
+    """The state of the recording after its mail is settled. It is kept if there is any doubt."""
 
     KEPT = "kept"
     DELETING = "deleting"
@@ -52,7 +52,7 @@ class RecipientState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt came to for one recipient. ``pending`` means: try again."""
+    """The result of one attempt for one recipient. ``pending`` means: try again."""
 
     address: str
     state: RecipientState

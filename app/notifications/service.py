@@ -1,4 +1,4 @@
-"""What became of a message's mail, for whoever asks."""
+"""Answers what happened to a message's mail."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Lets a delivery that takes long go on beside its job, so that a slow mail server does not keep the places of other mails."""
+"""Lets a slow delivery continue outside its job, so a slow mail server does not block other mails."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -72,7 +72,7 @@ class Slots:
         self._slow.discard(task)
         self._room.release()
         if not task.cancelled() and (error := task.exception()):
-            # The text of an exception may quote what it choked on, so only its type and place are told.
+            # The text of an exception may quote private data, so only its type and place are logged.
             log.error("mail_attempt_failed", error=type(error).__name__, at=places_of(error)[-1:])
 
 

@@ -1,1 +1,1 @@
-"""Recordings: the files under the recordings folder and what is in them."""
+"""Recordings: the files under the recordings folder and their contents."""

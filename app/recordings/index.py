@@ -35,7 +35,7 @@ class ScanCount:
 
 
 class RecordingIndex:
-    """The index of one recordings folder. Any number of calls may run at once; each leaves what it saw."""
+    """The index of one recordings folder. Any number of calls may run at once."""
 
     def __init__(self, pool: Pool, storage: RecordingStorage, *, settle: float = SETTLE) -> None:
         self._pool = pool
@@ -148,7 +148,7 @@ class RecordingIndex:
         missing = await asyncio.to_thread(files.missing, self._storage, paths)
         if not missing:
             return 0
-        # A disk that was unmounted takes every file with it, and brings them back.
+        # If the disk is unmounted, every file is missing until it is mounted again.
         await self.check_folder()
         async with self._pool.acquire() as connection:
             removed = await store.remove(connection, missing)
@@ -168,7 +168,7 @@ class RecordingIndex:
     def _skipping(self, count: ScanCount) -> Callable[[str, str], None]:
         def skipped(path: str, reason: str) -> None:
             count.skipped += 1
-            if path not in self._told and len(self._told) < 1000:  # each is told once, and not without end
+            if path not in self._told and len(self._told) < 1000:  # each path is logged once, up to a limit
                 self._told.add(path)
                 log.warning("recording_skipped", path=path.encode(errors="replace").decode(), reason=reason)
 

@@ -1,7 +1,7 @@
 """The one place that opens a recording. Keys cross its border, never paths; what was checked is what is read.
 
 Every part of a key is opened by descriptor from the root on, and no link is followed (``openat`` with ``O_NOFOLLOW``), so
-whoever swaps a file or a folder in between gets nothing out of the recordings folder. All of it blocks: for a thread.
+swapping a file or a folder cannot make it read a file outside the recordings folder. All of it blocks: for a thread.
 """
 
 import errno
@@ -33,7 +33,7 @@ class RecordingMissing(NotFound):
 
 
 class RecordingRefused(NotFound):
-    """What is there is no recording: a link, a pipe, a device or a folder."""
+    """The thing at this path is not a recording but a link, a pipe, a device or a folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 _VARIABLE = re.compile(r"\$\$\{([^}]*)\}")
 _INCLUDE = re.compile(r'<X-PRE-PROCESS\s+cmd="include"\s+data="([^"]*)"\s*/>')
-# What stands on a line with one of these is dropped without a word.
+# The switch silently drops a line that holds one of these.
 _DROPPED = re.compile(r"<include>|</include>|<\?", re.IGNORECASE)
 _FIRST_LINE = 2  # the text is put into one element, which takes a line
 

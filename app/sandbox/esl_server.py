@@ -40,7 +40,7 @@ class Session:
                     break
                 await self._writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return  # the client is gone, or speaks another language
+            return  # the client has disconnected, or does not speak this protocol
         finally:
             self._events.forget(queue)
             telling.cancel()

@@ -1,4 +1,4 @@
-"""A mail server that takes every mail and sends none: it keeps them in memory and, for people to look at, as files."""
+"""A mail server that accepts every mail and sends none: it keeps them in memory and, for people to look at, as files."""
 
 import asyncio
 import time

@@ -1,1 +1,1 @@
-"""FreeSWITCH: its Event Socket, its directory and its tables. Nothing outside knows their grammar."""
+"""FreeSWITCH: its Event Socket, its directory and its tables. No other folder knows their formats."""

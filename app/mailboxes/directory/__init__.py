@@ -1,1 +1,1 @@
-"""What the switch should have of each mailbox, and whether it has it."""
+"""The state that each mailbox should have on the switch, and whether the switch has it."""

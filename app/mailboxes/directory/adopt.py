@@ -37,7 +37,7 @@ class Candidate:
     extension: Extension
     stamp: str
     mailbox: NewMailbox | None  # None: it cannot be adopted
-    exists: bool = False  # the database has a mailbox of this extension, which wins
+    exists: bool = False  # the database has a mailbox with this extension, and keeps it
     reason: str = ""  # why it cannot be adopted
 
     @property

@@ -108,12 +108,12 @@ class Backlog:
         if not (self.pending or self.failed or self.removals):
             return "none waits for the switch"
         counts = f"{self.pending} pending, {self.failed} failed, {self.removals} removals under way"
-        return f"{counts}; {self.address}: {self.detail or 'not told to the switch yet'}"
+        return f"{counts}; {self.address}: {self.detail or 'not sent to the switch yet'}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one attempt."""
+    """The result of one attempt."""
 
     entry: Entry
     directory: DirectoryState
@@ -125,7 +125,7 @@ class Outcome:
 
 
 async def claim(connection: Connection, only: str | None) -> bool:
-    """Be the copy of the service that works on a batch, until ``release`` or the end of the connection; False: another is."""
+    """Claim the batch work until ``release`` or the end of the connection; False if another copy has the claim."""
     return bool(await connection.fetchval(CLAIM, only or EVERY))
 
 
@@ -141,7 +141,7 @@ async def due(connection: Connection, only: str | None, *, limit: int) -> list[M
 
 
 async def pull_forward(connection: Connection, only: str | None) -> int:
-    """Make everything due that is not applied; how much that is."""
+    """Make every entry due that is not applied; returns how many."""
     return int(await connection.fetchval(PULL_FORWARD, only))
 
 
@@ -158,7 +158,7 @@ async def find(connection: Connection, domain: str, extensions: Sequence[str]) -
 
 
 async def settle(connection: Connection, domain: str, waiters: Sequence[Outcome]) -> None:
-    """Write what came of many attempts, but for entries that changed meanwhile."""
+    """Write the results of many attempts, except for entries that changed meanwhile."""
     await connection.execute(
         SETTLE,
         domain,
@@ -171,7 +171,7 @@ async def settle(connection: Connection, domain: str, waiters: Sequence[Outcome]
 
 
 async def forget(connection: Connection, domain: str, removed: Sequence[Entry]) -> None:
-    """Forget extensions whose removal was applied, unless they changed meanwhile."""
+    """Delete the entries whose removal was applied, unless they changed meanwhile."""
     await connection.execute(FORGET, domain, [entry.extension for entry in removed], [entry.revision for entry in removed])
 
 
@@ -183,7 +183,7 @@ async def note_seen(connection: Connection, domain: str, seen: Sequence[tuple[En
 
 
 async def backlog(connection: Connection, only: str | None = None) -> Backlog:
-    """What waits for the switch."""
+    """The entries that wait for the switch."""
     row = await connection.fetchrow(BACKLOG, only)
     counts = row["pending"], row["failed"], row["removals"]
     return Backlog(*counts, row["address"] or "", row["detail"] or "")

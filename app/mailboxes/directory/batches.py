@@ -1,7 +1,7 @@
-"""Making the switch agree with the table: what is due is laid down, read by one reload, asked back and settled, many at a time.
+"""Applies the table to the switch in batches: write the files, reload once, read the users back, note the results.
 
 ``voicemail.directory_entry`` is the queue: a row that is not applied is its mailbox's one job. ``wake`` is a hint, and the clock
-is enough. While the switch is away nothing is tried, so nothing has to be tried again.
+is enough. While the switch is away nothing is tried, so there are no failed tries to repeat.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ PENDING, APPLIED, FAILED = DirectoryStatus.PENDING, DirectoryStatus.APPLIED, Dir
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One attempt: what was laid down for which entry, or what stood in the way."""
+    """One attempt for an entry: the user that was written, or the reason why it failed."""
 
     entry: Entry
     address: MailboxAddress
@@ -93,7 +93,7 @@ class DirectoryBatches:
 
     @property
     def possible(self) -> bool:
-        """Whether the switch can be told anything now."""
+        """Whether the switch is connected now."""
         return self._switch.connected
 
     def wake(self) -> None:
@@ -155,7 +155,7 @@ class DirectoryBatches:
             raise
 
     def _may_go_on(self) -> bool:
-        """Without the claim: it only saves work, and its holder may hang."""
+        """Work without the claim: the claim only saves work, and its holder may hang."""
         now = time.monotonic()
         if self._refused_claim_at is None:
             self._refused_claim_at = now
@@ -190,7 +190,7 @@ class DirectoryBatches:
             )
 
     async def _lay_down(self, domain: Domain, extensions: Sequence[str]) -> list[_Work]:
-        """Under the extensions' locks, so that what is laid down is never older than the table."""
+        """Write the files under the extensions' locks, so that a file is never older than the table."""
         async with self._pool.acquire() as connection, connection.transaction():
             await batch_store.lock(connection, domain, extensions)
             found = await batch_store.find(connection, domain, extensions)
@@ -211,7 +211,7 @@ class DirectoryBatches:
             return _Work(entry, address, None, error)
 
     async def _reload(self) -> DirectoryState | None:
-        """Have the switch read what was laid down; what stands in the way for all of it, or None."""
+        """Have the switch read the files; returns the reason if the whole batch failed, or None."""
         self._reloading = True
         try:
             await self._folders.renew()
@@ -261,7 +261,7 @@ class DirectoryBatches:
             self._waiters.tell(MailboxAddress(outcome.entry.extension, domain))
 
     def _tell(self, left: Sequence[Outcome]) -> None:
-        """One line for a batch, and not the same one again and again."""
+        """Log one line for a batch, and do not repeat an equal line."""
         if not left:
             return
         first = next((outcome for outcome in left if outcome.directory.state is FAILED), left[0])

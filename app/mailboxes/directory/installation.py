@@ -1,4 +1,4 @@
-"""SQL over ``voicemail.installation``: who this installation is, its domains, and what is wrong in a directory folder."""
+"""SQL over ``voicemail.installation``: the installation's id, its domains, and the faults of its directory folders."""
 
 from app.addressing import Domain
 from app.database.pool import Connection

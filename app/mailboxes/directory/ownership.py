@@ -31,7 +31,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What lies in a folder, held against the database."""
+    """The files in a folder, compared with the database."""
 
     files: Mapping[Extension, Laid]
     mailboxes: Mapping[Extension, Known]
@@ -41,7 +41,7 @@ class Folder:
 
 
 async def compare(pool: Pool, owner: Owner, files: Mapping[Extension, Laid]) -> Folder:
-    """Hold files, which were looked at before this is called, against the database."""
+    """Compare files with the database. Read the files before this call."""
     mailboxes: dict[Extension, Known] = {}
     last, full = "", True
     while full:
@@ -65,7 +65,7 @@ async def compare(pool: Pool, owner: Owner, files: Mapping[Extension, Laid]) -> 
 
 
 def trouble(folder: Folder, path: object, owner: Owner) -> str:
-    """What is wrong in a folder, and the ways out; ``""`` if nothing is."""
+    """The faults in a folder and how to correct them; ``""`` if there is none."""
     kinds = (
         (folder.others, "not of this installation", "those files are not touched"),
         (folder.strays, "of mailboxes that this database does not know", "those files are not removed"),

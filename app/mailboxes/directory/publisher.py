@@ -1,4 +1,4 @@
-"""What the switch must learn: noted with every change, and looked for at the start."""
+"""Notes, with every change and at the start, which mailboxes the switch must learn."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class DirectoryPublisher:
-    """Notes what the switch must learn; ``DirectoryBatches`` brings it there. Every step may be repeated, by any process."""
+    """Notes which mailboxes the switch must learn; ``DirectoryBatches`` applies them. Any process may repeat any step."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class DirectoryPublisher:
         self._batches = batches
 
     async def resume(self) -> None:
-        """Let everything be tried now that is not applied: the switch is back, or the service started."""
+        """Make every entry that is not applied due now: the switch is back, or the service started."""
         async with self._pool.acquire() as connection, connection.transaction():
             waiting = await batch_store.pull_forward(connection, self._only)
         if waiting:

@@ -112,7 +112,7 @@ async def digests(connection: Connection, seen: Collection[tuple[str, str]]) -> 
 
 
 async def lock(connection: Connection, address: MailboxAddress) -> None:
-    """Be the only one to work on what the switch has of this extension, until the transaction ends."""
+    """Lock the entry of this extension until the transaction ends."""
     await connection.execute(LOCK, address.domain, address.extension)
 
 

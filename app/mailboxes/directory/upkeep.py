@@ -1,4 +1,4 @@
-"""Lets what waits be tried when the switch is back, and at the start."""
+"""Makes the waiting entries due when the switch is back, and at the start."""
 
 from app.jobs.loop import Loop
 from app.jobs.retries import Retries
@@ -14,7 +14,7 @@ class DirectoryUpkeep:
         self._loop = Loop("directory_upkeep", publisher.resume, every=None, retries=_RETRIES)
 
     def wake(self) -> None:
-        """The switch is back: what waits for it is tried now."""
+        """Call when the switch is back: the waiting entries are tried now."""
         self._loop.wake()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Waiting a little for what a job makes of a change, so that an answer can tell."""
+"""Waits a short time for a job's result, so that an answer can include it."""
 
 import asyncio
 from collections import defaultdict
@@ -10,7 +10,7 @@ _FIRST_LOOK, _LONGEST = 0.25, 1.0  # seconds between two looks: another process 
 
 
 class Waiters:
-    """Who waits in this process for which mailbox."""
+    """The requests of this process that wait for a mailbox."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[MailboxAddress, set[asyncio.Event]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Looks at the directory folders: files that were edited or removed are written again, and files of others are told.
+"""Looks at the directory folders: files that were edited or removed are written again, and foreign files are reported.
 
 A look costs a ``stat`` of each file and the names in the table; only a file that changed since it was last found right is read.
 """
@@ -25,7 +25,7 @@ from app.switch.directory.model import DirectoryRefused
 
 log = structlog.get_logger(__name__)
 
-EVERY = 30.0  # seconds between two looks: what somebody edits is mended within a minute
+EVERY = 30.0  # seconds between two looks: an edited file is corrected within a minute
 EVERY_IN_TROUBLE = 10.0  # seconds, so that what an operator did is seen soon
 _RETRIES = Retries(first=2.0, longest=2.0)
 _AT_ONCE = 1000
@@ -67,7 +67,7 @@ class DirectoryWatch:
             async with self._pool.acquire() as connection:
                 troubles = {domain: await installation.directory_trouble(connection, domain) for domain in domains}
         except DatabaseFailed:
-            return  # the database's own check tells it
+            return  # the database's own check reports it
         for domain in self._turn([domain for domain in domains if domain != default]):
             self._unwritable.add(domain)
             await self._folders.of(domain).ready()

@@ -1,1 +1,1 @@
-"""PINs: sealed at rest, and one at a time whether the API or a phone set it."""
+"""PINs: encrypted at rest; the last PIN set by the API or by phone is the only valid one."""

@@ -53,7 +53,7 @@ class PinCipher:
             raise PinUnreadable from None
 
     def digest(self, address: MailboxAddress, pins: Iterable[str]) -> bytes:
-        """What a set of PINs of one mailbox is known by: it tells nothing to who has not the key."""
+        """What a set of PINs of one mailbox is known by: without the key it reveals nothing."""
         text = "\0".join([str(address), *sorted(pins)])
         return hmac.digest(self._digest_key, text.encode("utf-8", "surrogateescape"), hashlib.sha256)
 

@@ -1,4 +1,4 @@
-"""One PIN at a time: what people set by phone and what the API set are brought in step, whichever was last.
+"""One PIN at a time: if a PIN was set by phone and by the API, the later one is used everywhere.
 
 mod_voicemail lets people in with the PIN in voicemail_prefs, which the phone's menu writes, and with the one in the directory.
 What was last seen in or written to voicemail_prefs is remembered as a digest: if the table holds something else, it was set
@@ -69,7 +69,7 @@ class PhonePins:
         return sum([await self._adopt(address) for address in changed])
 
     async def look(self, address: MailboxAddress) -> PinsSeen:
-        """What voicemail_prefs holds now, for whoever is about to set another PIN: what differs later was set after that."""
+        """The PINs in voicemail_prefs now. Call it before setting a PIN; a later difference was made by phone."""
         async with self._pool.acquire() as connection:
             entry = await entries.find(connection, address)
         before = entry.prefs_digest if entry else None

@@ -1,4 +1,4 @@
-"""One mail over one SMTP connection, from MAIL FROM to the server's last word, with the time limits of RFC 5321, 4.5.3.2."""
+"""One mail over one SMTP connection, from MAIL FROM to the server's final reply, with the time limits of RFC 5321, 4.5.3.2."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -66,7 +66,7 @@ class Conversation:
     async def send(self, recipients: Sequence[str], mail: bytes, before_content: BeforeContent | None) -> list[Outcome]:
         """The outcome for each recipient.
 
-        Raises ``SMTPException`` if the connection is of no more use; then no content was sent.
+        Raises ``SMTPException`` if the connection cannot be used again; then no content was sent.
         """
         options = [f"SIZE={len(mail)}"] if self._client.supports_extension("size") else []
         try:
@@ -99,7 +99,7 @@ class Conversation:
     async def _content(
         self, accepted: Sequence[str], mail: bytes, before_content: BeforeContent | None
     ) -> aiosmtplib.SMTPResponse | None:
-        """The server's last word about the mail; None if it had all of the mail and said nothing that can be understood."""
+        """The server's final reply; None if it received the whole mail and its reply is missing or unreadable."""
         response = await self._client.execute_command(b"DATA", timeout=self._limits.data)
         if response.code == _GO_ON:
             if before_content is not None:
@@ -123,7 +123,7 @@ class Conversation:
             last = (len(content) - 1) // _BLOCK * _BLOCK
             async with asyncio.timeout(self._limits.block + len(content) / _BYTES_A_SECOND):
                 for start in range(0, last, _BLOCK):
-                    if answer.done():  # the server has seen enough, or is gone
+                    if answer.done():  # the server answered early, or has closed the connection
                         return self._over(answer.result())
                     protocol.write(content[start : start + _BLOCK])
                     async with asyncio.timeout(self._limits.block):

@@ -1,4 +1,4 @@
-"""SMTP: one mail to its recipients over a few kept connections, and what became of it for each of them."""
+"""SMTP: sends a mail over a few kept connections, and returns the outcome for each recipient."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ from app.text import cleaned_reply
 
 Security = Literal["none", "starttls", "tls"]
 
-_IDLE = 10.0  # seconds a connection is kept without a mail; servers wait for minutes, but their operators dislike it
+_IDLE = 10.0  # seconds that an idle connection is kept; servers allow minutes, but their operators do not want that
 _QUIT = 2.0  # seconds for a goodbye
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (aiosmtplib.SMTPAuthenticationError, "the mail server refused the user name or the password"),
@@ -96,7 +96,7 @@ class SmtpTransport:
     ) -> list[Outcome] | None:
         """Send over a kept connection; None if the server had closed it, or did so before it had the whole mail.
 
-        Servers close connections that idle, or after so many mails, and nothing speaks against a new one.
+        Servers close idle connections, or close after some mails. Then a new connection can be used.
         """
         try:
             outcomes = await Conversation(link.client, sender, self._limits).send(recipients, mail, before_content)
@@ -107,7 +107,7 @@ class SmtpTransport:
         return outcomes
 
     async def probe(self, timeout: float = 5.0) -> str:
-        """Why no mail can be sent now, or ``""``: connects as for a mail, also with TLS and credentials, and says goodbye."""
+        """The reason why no mail can be sent now, or ``""``. Connects with TLS and credentials as for a mail, then quits."""
         try:
             async with asyncio.timeout(timeout):
                 link = await self._connect()
@@ -169,7 +169,7 @@ class SmtpTransport:
         return Link(client, client.transport)
 
     async def _greeted(self, client: SMTP) -> None:
-        """Connect, and wait for the greeting: a host that is away is known soon, a busy server may take its time."""
+        """Connect, and wait for the greeting: the limit for connecting is short, the limit for the greeting is long."""
         connecting = asyncio.ensure_future(client.connect())
         try:
             await asyncio.wait({connecting}, timeout=self._limits.connect)
@@ -195,7 +195,7 @@ class SmtpTransport:
 
 
 def _own_name() -> str:
-    # As the standard library does it: a name without a dot is none to the strict, an address in brackets always is.
+    # As in the standard library: strict servers refuse a HELO name without a dot; an address literal is always accepted.
     name = socket.gethostname()
     return name if "." in name and name.isascii() and name.isprintable() and " " not in name else "[127.0.0.1]"
 

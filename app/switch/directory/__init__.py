@@ -1,1 +1,1 @@
-"""The switch's directory: how it learns of mailboxes, and the question whether it did."""
+"""The switch's directory: writes mailboxes into it, and checks that the switch has them."""

@@ -1,4 +1,4 @@
-"""Whose a mailbox file is: a comment in each file names the installation that wrote it and the domain it was written for.
+"""The owner of a mailbox file: a comment in each file names the installation that wrote it and the domain it was written for.
 
 The database's own id is the installation's. A file without the comment is nobody's that is known here, and nobody's file is
 replaced or removed without a claim to it.

@@ -1,4 +1,4 @@
-"""What the switch's directory must know of a mailbox, and what every way of telling it can do."""
+"""A mailbox as the switch's directory must have it, and the interface for writing it there."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Directory(Protocol):
         """Take back what ``put`` gave. Raises as ``put`` does."""
 
     async def write(self, user: DirectoryUser, claim: Claim = ...) -> None:
-        """Lay down what the switch is to learn. Raises ``DirectoryRefused`` if that cannot be written, or is another's."""
+        """Write the mailbox's file. Raises ``DirectoryRefused`` if that cannot be written, or is another's."""
 
     async def erase(self, address: MailboxAddress, claim: Claim = ...) -> None:
         """Withdraw what ``write`` laid down; nothing happens if there is nothing of ours. Raises as ``write`` does."""

@@ -1,4 +1,4 @@
-"""What ``find_user_xml`` proves: one command tells everything that mod_voicemail would read of a mailbox."""
+"""Reads users back with ``find_user_xml``: one command returns everything that mod_voicemail reads of a mailbox."""
 
 import asyncio
 from collections.abc import Sequence

@@ -72,6 +72,7 @@ class _Reader:
             raise NotAMailbox("it holds text between its tags")
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Take a start tag. Raises ``NotAMailbox`` if it does not belong in this place."""
         self._place = (*self._place, name)
         if self._place not in _PLACES[self._style]:
             raise NotAMailbox(f"it holds <{_word(name)}>, which VOICEMAIL_DIRECTORY_FORMAT={self._style} has not in that place")
@@ -86,6 +87,7 @@ class _Reader:
         self._place = self._place[:-1]
 
     def found(self) -> FoundMailbox:
+        """The mailbox, after the whole file was parsed. Raises ``NotAMailbox``."""
         if len(self._ids) != (1 if self._style == "users" else 0):
             raise NotAMailbox(f"it holds {len(self._ids)} users")
         if "vm-password" not in self._params:
@@ -107,5 +109,5 @@ class _Reader:
 
 
 def _word(text: str) -> str:
-    """Somebody else's word for a message: short, and in ASCII without control characters."""
+    """A name from a file, for a message: short, in ASCII, without control characters."""
     return ascii(text[:_LONGEST_WORD])[1:-1]

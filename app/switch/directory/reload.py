@@ -1,4 +1,4 @@
-"""Making the switch read its static directory again, once for all who ask at about the same time."""
+"""Making the switch read its static directory again, once for all callers that ask at about the same time."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ _LONGEST_REPLY = 300
 
 
 class Reloader:
-    """Joins callers into one ``reloadxml``: whoever comes while one runs waits for the next, which sees all files until then."""
+    """Shares one ``reloadxml`` between callers. A caller that arrives during a reload waits for the next one."""
 
     def __init__(self, switch: EventSocket, *, gather: float = 0.02) -> None:
         """``gather``: seconds to wait for others before each reload."""
@@ -48,6 +48,6 @@ class Reloader:
 
 
 def _seen(task: "asyncio.Task[None]") -> None:
-    # Whoever waited may be gone; then nobody else would look at the exception.
+    # If every waiting caller was cancelled, nobody else retrieves the exception.
     if not task.cancelled():
         task.exception()

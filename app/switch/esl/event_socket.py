@@ -21,7 +21,7 @@ __all__ = ["Command", "Event", "EventSocket", "Reply"]
 
 log = structlog.get_logger(__name__)
 
-# How much the loop takes in one turn, so that a flood leaves time for everything else.
+# The most items that the loop handles in one turn, so that a flood leaves time for other work.
 _NEWS_A_TURN = 200
 _CLOSE_WITHIN = 2.0
 
@@ -72,7 +72,7 @@ class EventSocket:
         self._error = "not started"
         self._logged = ""
         self._news: deque[Callable[[], None]] = deque()
-        # Events are hints: when the loop cannot keep up, the oldest are worth least.
+        # Events are hints: if the loop cannot keep up, the oldest are dropped.
         self._hints: deque[Event] = deque(maxlen=10_000)
         self._dropped = 0
         self._called = False
@@ -145,11 +145,11 @@ class EventSocket:
         return True
 
     def on_event(self, callback: Callable[[Event], None]) -> None:
-        """PendingCommand ``callback`` on the loop for every event. It must be quick: set an ``asyncio.Event``, say."""
+        """Call ``callback`` on the loop for every event. It must be quick: set an ``asyncio.Event``, say."""
         self._on_event.append(callback)
 
     def on_connect(self, callback: Callable[[], None]) -> None:
-        """PendingCommand ``callback`` on the loop after every connect and subscribe: what happened meanwhile was not heard."""
+        """Call ``callback`` on the loop after every connect and subscribe: earlier events may have been missed."""
         self._on_connect.append(callback)
 
     # Called in the hub's thread
@@ -248,7 +248,7 @@ def _settle(answer: asyncio.Future[Reply], result: Reply | SwitchUnavailable) ->
 
 
 def _call(callback: Callable[..., None], *args: Event) -> None:
-    """PendingCommand what others gave us; whatever it raises is its own affair, and theirs to read in the log."""
+    """Call a registered callback; an exception of it is logged and goes no further."""
     try:
         callback(*args)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Keeps one ``Wire`` to the switch alive: dials, watches, gives up on silence, and dials again."""
+"""Keeps one ``Wire`` to the switch alive: connects, watches, disconnects after silence, and connects again."""
 
 import random
 import time
@@ -26,7 +26,7 @@ _GOOD_AFTER = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Whom to call, what to subscribe to, and how long to wait; in seconds."""
+    """The switch's address, the events to subscribe to, and the time limits in seconds."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class Terms:
 
 
 class Listener(Protocol):
-    """Who is told; called in the thread of the hub, so it must only pass things on."""
+    """The receiver of the link's news. It is called in the hub's thread, so it must only pass the news on."""
 
     def link_up(self) -> None:
         """Logged in and subscribed."""
@@ -193,4 +193,4 @@ class Link:
 
 
 def _ignore(_reply: Reply | SwitchUnavailable) -> None:
-    """Nobody asked: the reply only shows that the switch is alive."""
+    """Ignore the reply: it only shows that the switch is alive."""

@@ -1,4 +1,4 @@
-"""greenswitch's client made safe to depend on: time limits, whole writes, and an end that nobody waits for in vain.
+"""Makes greenswitch's client reliable: time limits, complete writes, and no caller that waits for ever.
 
 Everything here runs in the thread of one gevent hub. greenswitch matches replies to commands by position, so a connection
 on which that position is in doubt is ended, never repaired.
@@ -24,11 +24,11 @@ _READING_SLICE = 0.005
 
 
 class WireLost(Exception):
-    """The connection is over; the message says why, in words for an operator."""
+    """The connection ended; the message gives the operator the reason."""
 
 
 class WireRefused(WireLost):
-    """The switch is there and does not want us: asking again soon would not help."""
+    """The switch refuses this client, so a quick retry would not help."""
 
 
 class PendingCommand:
@@ -91,7 +91,7 @@ class Wire(InboundESL):  # type: ignore[misc]
 
     @property
     def owed(self) -> list[PendingCommand]:
-        """The calls whose replies are due, oldest first."""
+        """The commands whose replies are due, oldest first."""
         return self._commands_sent
 
     def connect(self, subscription: Command) -> None:

@@ -135,7 +135,7 @@ BEFORE_ALL = -(2**62)  # an epoch before every row's
 
 @dataclass(frozen=True, slots=True)
 class RowRemoval:
-    """What came of deleting one row."""
+    """The result of deleting one row."""
 
     gone: bool  # False: it was not there, or it stays
     heard: bool  # somebody listened to it or saved it, before the statement began
