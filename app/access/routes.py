@@ -99,7 +99,7 @@ class TokenMade(BaseModel):
 
 
 class TokenRoutes:
-    """Tokens in, tokens out."""
+    """List, create, rotate and revoke tokens."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens

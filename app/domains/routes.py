@@ -90,7 +90,7 @@ class DomainCreated(BaseModel):
 
 
 class DomainRoutes:
-    """Domains in, domains out."""
+    """List, create, change and delete domains."""
 
     def __init__(self, domains: Domains) -> None:
         self._domains = domains

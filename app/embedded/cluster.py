@@ -173,14 +173,14 @@ class Cluster:
             raise DatabaseUnavailable(f"{program.name} failed: {lines[-1] if lines else f'exit status {process.returncode}'}")
 
     def _wait(self, process: "subprocess.Popen[bytes]", name: str, stdin: str) -> bytes:
-        """Run a program and return its standard error. If the caller stops waiting, kill the program and its children."""
+        """Wait for a program and return its standard error. If the caller stops waiting, kill the program and its children."""
         deadline = time.monotonic() + START_PATIENCE
         given: bytes | None = stdin.encode()
         while True:
             try:
                 return process.communicate(given, timeout=0.05)[1]
             except subprocess.TimeoutExpired:
-                given = None  # it has it
+                given = None  # the program has received it
             if self._interrupted.is_set() or time.monotonic() > deadline:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

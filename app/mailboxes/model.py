@@ -1,4 +1,4 @@
-"""What a mailbox is, without its PIN: that stays sealed until the moment it is needed."""
+"""A mailbox as values. Its PIN stays encrypted until it is needed."""
 
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
@@ -74,7 +74,7 @@ KEEP = Keep.KEEP
 
 @dataclass(frozen=True, slots=True)
 class NewMailbox:
-    """A mailbox that somebody asks for. The values were checked."""
+    """A mailbox to be created. The values were checked."""
 
     extension: Extension
     pin: str = field(repr=False)
@@ -83,7 +83,7 @@ class NewMailbox:
     local_after_email: bool = True
     description: str = ""
     time_zone: str | None = None
-    id: UUID | None = None  # the one that its clients know already
+    id: UUID | None = None  # the id that clients know already
 
     def at(self, address: MailboxAddress, mailbox_id: UUID, seal: Callable[[UUID, str], bytes]) -> Mailbox:
         """The mailbox as it is first kept."""
@@ -102,7 +102,7 @@ class NewMailbox:
 
 @dataclass(frozen=True, slots=True)
 class MailboxChange:
-    """What somebody wants a mailbox to be. The values were checked."""
+    """A change of a mailbox. The values were checked."""
 
     pin: str | Keep = field(repr=False, default=KEEP)
     enabled: bool | Keep = KEEP

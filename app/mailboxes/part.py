@@ -62,7 +62,7 @@ async def open_mailboxes(resources: Resources) -> Part:
 
 
 async def _installation(resources: Resources) -> str:
-    """Whose the mailbox files of this process are."""
+    """The owner that this process writes into its mailbox files."""
     found: list[str] = []
 
     async def ask() -> None:

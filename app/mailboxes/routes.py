@@ -66,7 +66,7 @@ def _pin_or_same(text: str) -> str:
 
 
 def _limits(*, example: str, **keywords: str | int) -> JsonDict:
-    """Schema keywords for what a validator checks in words of its own."""
+    """Schema keywords for checks that a validator makes with its own error texts."""
     return {**keywords, "examples": [example]}
 
 
@@ -184,7 +184,7 @@ class MailboxIn(BaseModel):
 
 
 class MailboxChangeIn(BaseModel):
-    """What a mailbox is to be; an optional field that is left out stays as it is.
+    """All fields of a mailbox; an optional field that is left out stays as it is.
 
     What was read with GET may be sent back: ``id``, ``extension`` and ``domain`` must then be its own.
     """
@@ -238,7 +238,7 @@ class Created(TypedDict):
 
 
 class MailboxRoutes:
-    """Mailboxes in, mailboxes out."""
+    """List, create, change and delete mailboxes."""
 
     def __init__(self, mailboxes: Mailboxes) -> None:
         self._mailboxes = mailboxes
@@ -308,7 +308,7 @@ class MailboxRoutes:
         try:
             pin = self._mailboxes.pin(grant, mailbox)
         except PinUnreadable:
-            pin = ""  # the others of a page are shown all the same
+            pin = ""  # the other mailboxes of the page are still shown
         return {
             "id": str(mailbox.id),
             "extension": mailbox.address.extension,
@@ -335,7 +335,7 @@ _AT_FIRST = {"local_after_email": True, "mail_to": "", "description": "", "time_
 
 
 def _change(body: MailboxChangeIn | MailboxPatchIn, only_if: frozenset[str] | None) -> MailboxChange:
-    """The change; what the client left out is kept."""
+    """The change; a field that the client left out is kept."""
     given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"password", "directory"}}
     given.update({name: _AT_FIRST[name] for name, value in given.items() if value is None and name in _AT_FIRST})
     if "mail_to" in given:

@@ -1,4 +1,4 @@
-"""What can be done with mailboxes: read, create, change and delete them, each change on its way to the switch when it returns."""
+"""Reads, creates, changes and deletes mailboxes. When a call returns, its change is queued for the switch."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -81,7 +81,7 @@ class Mailboxes:
         return [self._told(mailbox) for mailbox in mailboxes], total
 
     async def get(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
-        """The mailbox of this key. Raises ``NotFound``, which tells of a removal under way."""
+        """The mailbox of this key. Raises ``NotFound``, whose text mentions a removal under way."""
         mailbox = await self.admitted(grant, key, asked=asked)
         grant.require(Scope.MAILBOX_READ)
         return self._told(mailbox)
@@ -131,7 +131,7 @@ class Mailboxes:
     async def delete(
         self, grant: Grant, key: MailboxKey, only_if: frozenset[str] | None = None, *, asked: str | None = None
     ) -> DirectoryState:
-        """Forget a mailbox and take it from the switch; its messages stay. Raises ``NotFound``."""
+        """Delete a mailbox here and on the switch; its messages stay. Raises ``NotFound``."""
         domain = grant.domain(asked, absent=_ABSENT)
         async with self._pool.acquire() as connection, connection.transaction():
             mailbox = _seen(grant, await store.find_key(connection, domain, key, lock=True))
@@ -156,7 +156,7 @@ class Mailboxes:
         return (await self._publisher.announce(connection, address.domain, [address.extension]))[address.extension]
 
     async def _wait(self, address: MailboxAddress, revision: int) -> DirectoryState:
-        """Where the change stands on the switch, after waiting a little if the switch is there; the work goes on without us."""
+        """The state of the change on the switch, after a short wait if the switch is connected. The work continues afterwards."""
         state = DirectoryState(DirectoryStatus.PENDING)
 
         async def settled() -> bool:

@@ -112,7 +112,7 @@ async def insert(connection: Connection, mailbox: Mailbox) -> bool:
 
 
 async def update(connection: Connection, mailbox: Mailbox) -> None:
-    """Keep everything of a mailbox that can change."""
+    """Write all changeable fields of a mailbox."""
     await connection.execute(UPDATE, mailbox.id, *_values(mailbox))
 
 
@@ -122,7 +122,7 @@ async def delete(connection: Connection, mailbox_id: UUID) -> None:
 
 
 async def note_once(connection: Connection, name: str, value: str) -> str:
-    """Note a fact of this installation if it is not noted, or if there is no mailbox yet; what is noted now."""
+    """Store a fact if it is missing or there is no mailbox yet; returns the stored fact."""
     await connection.execute(NOTE, name, value)
     await connection.execute(NOTE_ANEW, name, value)
     return str(await connection.fetchval(NOTED, name))

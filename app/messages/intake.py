@@ -66,7 +66,7 @@ class Intake:
         self._wake.set()
 
     def hint(self, file_paths: Iterable[str]) -> None:
-        """Look soon, and until they are met, for the rows of these recordings, named as the switch names them."""
+        """Look soon, and until they are found, for the rows of these recordings, named as the switch names them."""
         self._hints.add(file_paths)
         self._hints_due = 0.0
         self._wake.set()

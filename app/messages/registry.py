@@ -53,7 +53,7 @@ class Registry:
         await self._baseline.finish()
 
     async def record(self, rows: Sequence[MessageRow]) -> list[Message]:
-        """Record those of the rows that are not yet; returns the new messages, oldest first."""
+        """Record the rows that are not recorded yet; returns the new messages, oldest first."""
         await self.begin()
         new: list[Message] = []
         for start in range(0, len(rows), BATCH):
@@ -63,7 +63,7 @@ class Registry:
     async def _record_batch(self, rows: Sequence[MessageRow]) -> list[Message]:
         async with self._switch_pool.acquire() as connection:
             now = await store.clock(connection)
-            # Rows that share a uuid are given their ids together, so that these do not depend on which was met first.
+            # Rows that share a uuid get their ids together, so the ids do not depend on which row was seen first.
             uuids = {row.uuid for row in rows if row.own_id}
             family = {*rows, *(await store.with_uuids(connection, sorted(uuids)))} if uuids else set(rows)
         in_order = sorted(family, key=lambda row: (row.created_epoch, row.file_path, row.key))

@@ -1,4 +1,4 @@
-"""The only way a message leaves the switch: its row, then its file, then MWI; each step is written down before the next.
+"""Removes a message from the switch: its row, then its file, then MWI. Each step is noted before the next one.
 
 mod_voicemail's ``vm_delete`` deletes a call's uuid in every mailbox, also copies that arrive while the command waits behind a
 reload. So exactly one row is deleted, by one statement, and nothing here sends that command.
@@ -94,7 +94,7 @@ class Removal:
         self._reasons[reason.name] = reason
 
     async def ask(self, connection: Connection, message_id: UUID, reason: str) -> None:
-        """Have a message removed once the connection's transaction is committed. Asking again changes nothing."""
+        """Queue a message's removal in the connection's transaction. A second call changes nothing."""
         asked = await removals.ask(connection, message_id, reason, self._pace.settling)
         if asked is not None:
             removal_id, delay = asked
@@ -187,7 +187,7 @@ class Removal:
             return any(other.key != row.key for other in await rows.with_uuids(connection, [row.uuid]))
 
     async def _delete_row(self, task: RemovalTask, row: MessageRow | None) -> RemovalTask:
-        """Delete exactly this row. If it is gone already, this service deleted it and was cut off, or a phone did just now."""
+        """Delete exactly this row. If it is gone already, this service deleted it before a crash, or a phone deleted it now."""
         shares_file = False
         if row is not None:
             only_unheard = self._reasons[task.reason].only_unheard
@@ -246,7 +246,7 @@ class Removal:
                     await self._settle(task, RemovalState.DELETED, f"the message is gone, but its file is not: {given_up}")
                 case _:
                     remark = f"{task.detail}; " if task.detail else ""
-                    await self._settle(task, RemovalState.DELETED, f"{remark}MWI was not sent to its phones:  {given_up}")
+                    await self._settle(task, RemovalState.DELETED, f"{remark}MWI was not sent to its phones: {given_up}")
             return
         delay = self._retries.delay(task.tries)
         if task.state in (RemovalState.FILE_GONE, RemovalState.TOLD):

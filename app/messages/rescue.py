@@ -123,7 +123,7 @@ class Rescue:
         relatives = {path: relative for path in by_path if (relative := self._paths.relative(path)) is not None}
         async with self._pool.acquire() as connection:
             seen = await heard.came(connection, list(relatives.values()))
-            # First the next look, so that whatever one of them raises does not hold up the others for ever.
+            # Set the next look first, so that an exception of one does not delay the others for ever.
             await heard.postpone(connection, list(by_path), _AGAIN)
         over, missing = [], []
         for path, one in by_path.items():
@@ -154,9 +154,9 @@ class Rescue:
                 try:
                     inserted += [path] if await self._insert(one, look, seen_too=seen_too) else []
                 except DatabaseUnavailable:
-                    raise  # then there is no other either that could be inserted
+                    raise  # then no other row can be inserted either
                 except (Unavailable, UnfitValue, ConstraintViolated) as error:
-                    trouble = error  # as one row that the table does not take: the others are not held up by it
+                    trouble = error  # such as a row that the table refuses: it must not delay the others
         async with self._pool.acquire() as connection:
             await heard.forget(connection, over)
         if trouble is not None:

@@ -32,7 +32,7 @@ class MessageQuery(Paging):
 
 
 class MessageRoutes:
-    """Reading messages; nothing here changes one."""
+    """List, show and download messages; no route changes a message."""
 
     def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
         self._messages = messages

@@ -11,7 +11,7 @@ from app.database.readers import Source
 from app.messages.model import Message, RecordingFacts
 from app.switch.tables.model import MessageRow, readable
 
-_LOCK = 0x766F6963656D03  # "voicem", 3: one at a time gives ids
+_LOCK = 0x766F6963656D03  # "voicem", 3: only one process at a time gives ids
 
 _LONGEST = 2000  # bytes; PostgreSQL's index entries hold a third of a page, which is 2700
 
@@ -50,7 +50,7 @@ class Record:
 
 
 async def lock(connection: Connection) -> None:
-    """Wait until no other transaction gives ids; this one may until it ends."""
+    """Take the lock for giving ids, until this transaction ends."""
     await connection.execute(LOCK, _LOCK)
 
 

@@ -26,7 +26,7 @@ class Announcer:
         self._mail_from = mail_from
 
     async def announce(self, connection: Connection, messages: Sequence[Message]) -> None:
-        """Queue one mail a message, in the connection's transaction; a message that has its mail already gets no second."""
+        """Queue one mail for each message, in the connection's transaction; never a second mail for the same message."""
         addresses = {address for message in messages if (address := _address(message))}
         found = {address: await mailboxes.find(connection, address.domain, address.extension) for address in addresses}
         hosted = {domain: await domains.get(connection, domain) for domain in {address.domain for address in addresses}}

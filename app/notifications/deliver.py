@@ -40,7 +40,7 @@ from app.text import ascii_address
 
 log = structlog.get_logger(__name__)
 
-_WRITING = Retries(first=0.1, longest=2.0)  # for which an outcome is kept while the database is away
+_WRITING = Retries(first=0.1, longest=2.0)  # between tries to write an outcome while the database is away
 _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"

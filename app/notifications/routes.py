@@ -55,7 +55,7 @@ class NotificationOut(BaseModel):
 
 
 class NotificationRoutes:
-    """Reading the ledger; nothing here changes it."""
+    """Show the state of a message's mail; no route changes it."""
 
     def __init__(self, notifications: Notifications) -> None:
         self._notifications = notifications

@@ -52,7 +52,7 @@ def walk(storage: RecordingStorage, below: str, skipped: Callable[[str, str], No
                     elif is_message_name(entry.name) and (found := _found(path, entry.stat(follow_symlinks=False), skipped)):
                         yield found
         except FileNotFoundError:
-            continue  # gone since it was listed: the watcher hears of it
+            continue  # removed since it was listed: the watcher will report it
         except OSError as error:
             skipped(folder, error.strerror or "cannot be read")
 

@@ -1,4 +1,4 @@
-"""Tones in place of FreeSWITCH's sound prompts, for a lab whose switch has none: without them a call ends before it is recorded.
+"""Writes tones as sound prompts for a lab switch that has none: without prompts a call ends before it is recorded.
 
 ``python -m app.sandbox.prompts FOLDER`` writes the ones that are missing; FOLDER is the sound prefix, such as
 ``/usr/share/freeswitch/sounds/en/us/callie``.

@@ -310,7 +310,7 @@ async def test_a_file_that_another_installation_put_in_the_place_of_ours_stays_a
         assert path.read_bytes() == other
 
         status, output = await adopt(pbx, "--yes")
-        assert (status, "a mailbox here already" in output) == (0, True)
+        assert (status, "a mailbox in the database already" in output) == (0, True)
         await pbx.until("/v1/voicemail/101", directory={"state": "applied", "detail": ""})
         await until_directory(pbx, "ok")
 

@@ -155,7 +155,7 @@ class DirectoryBatches:
             raise
 
     def _may_go_on(self) -> bool:
-        """Work without the claim: the claim only saves work, and its holder may hang."""
+        """Whether to work without the claim: the claim only saves work, and its holder may hang."""
         now = time.monotonic()
         if self._refused_claim_at is None:
             self._refused_claim_at = now

@@ -112,7 +112,7 @@ async def digests(connection: Connection, seen: Collection[tuple[str, str]]) -> 
 
 
 async def lock(connection: Connection, address: MailboxAddress) -> None:
-    """Lock the entry of this extension until the transaction ends."""
+    """Lock this extension (an advisory lock) until the transaction ends."""
     await connection.execute(LOCK, address.domain, address.extension)
 
 

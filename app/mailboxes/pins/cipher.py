@@ -1,4 +1,4 @@
-"""PINs at rest: encrypted in our table, and known again by a keyed digest; and the key that both need."""
+"""Encrypts PINs for our table, compares them by a keyed digest, and loads the key for both."""
 
 import base64
 import binascii
@@ -53,12 +53,12 @@ class PinCipher:
             raise PinUnreadable from None
 
     def digest(self, address: MailboxAddress, pins: Iterable[str]) -> bytes:
-        """What a set of PINs of one mailbox is known by: without the key it reveals nothing."""
+        """A keyed digest of a set of PINs of one mailbox: without the key it reveals nothing."""
         text = "\0".join([str(address), *sorted(pins)])
         return hmac.digest(self._digest_key, text.encode("utf-8", "surrogateescape"), hashlib.sha256)
 
     def fingerprint(self) -> str:
-        """What the key itself is known by."""
+        """A digest of the key itself."""
         return hmac.digest(self._digest_key, b"fingerprint", hashlib.sha256).hex()
 
     def __repr__(self) -> str:
@@ -82,7 +82,7 @@ def load_or_create_key(setting: SecretStr | None, data_dir: Path) -> bytes:
 
 
 def _create(path: Path) -> None:
-    """Make a key file whole or not at all; of several processes that try, one wins and the others use its file."""
+    """Create a key file atomically. If several processes try, one succeeds and the others use its file."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -27,7 +27,7 @@ from app.switch.tables.prefs import VoicemailTables
 log = structlog.get_logger(__name__)
 
 _EVERY = 30.0  # seconds
-# The event comes before the row is written, so it is worth more than one look.
+# The event comes before the row is written, so look more than once.
 _AFTER_HINT = (0.2, 1.0, 4.0)
 _RETRIES = Retries(first=5.0, longest=_EVERY)
 
@@ -50,7 +50,7 @@ class PhonePins:
         self._loop = Loop("phone_pins", self._sync_all, every=_EVERY, after_wake=_AFTER_HINT, retries=_RETRIES)
 
     def hear(self, event: Event) -> None:
-        """Look soon if the event tells of a PIN set by phone. It is a hint: who it is about is not taken from it."""
+        """Look soon if the event tells of a PIN set by phone. It is a hint: the mailbox is not read from it."""
         if event.subclass == "vm::maintenance" and event.headers.get("VM-Action") == "change-password":
             self._loop.wake()
 
@@ -59,7 +59,7 @@ class PhonePins:
         await self._loop.run()
 
     async def sync(self) -> int:
-        """Adopt what was set by phone, in any domain; how many were. Raises ``Unavailable``."""
+        """Adopt the PINs that were set by phone, in any domain; returns how many. Raises ``Unavailable``."""
         async with self._pool.acquire() as connection:
             domains = await entries.domains(connection)
         seen = await self._tables.all_pins(domains) if domains else {}
@@ -97,7 +97,7 @@ class PhonePins:
         seen = []
         for entry, pin in wanted:
             if entry.extension in pins:
-                # Not what a second look would show: that could be set by phone since.
+                # Note the PINs that were written, not a second look: a PIN may have been set by phone since.
                 there = (pin,) if entry.extension in written else found.get(entry.extension, ())
                 seen.append((entry, self._digest(domain, entry, there)))
         async with self._pool.acquire() as connection, connection.transaction():

@@ -20,7 +20,7 @@ from app.switch.esl.wire import PendingCommand, Wire, WireLost, WireRefused
 log = structlog.get_logger(__name__)
 
 _MOST_AT_ONCE = 256
-# A connection that lasted this long was a good one: the next attempt starts from the first backoff again.
+# If a connection lasted this long, the next attempt starts from the first backoff again.
 _GOOD_AFTER = 5.0
 
 

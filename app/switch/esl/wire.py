@@ -234,7 +234,7 @@ class Wire(InboundESL):  # type: ignore[misc]
         self.connected = False
         self.reason = str(lost)
         self._refusal = lost if isinstance(lost, WireRefused) else None
-        # First: whoever hears that its command failed must not find the connection up.
+        # Do this first: a caller whose command failed must not see the connection as up.
         self._ended()
         waiting, self._commands_sent = self._commands_sent, []
         for call in waiting:
