@@ -15,6 +15,7 @@ import pytest
 
 from app.mailboxes.directory import watch
 from app.mailboxes.pins import phone
+from app.sandbox.mail import CaughtMail
 from app.sandbox.switch import StandInSwitch
 from app.service import open_service
 from tests.support.databases import another
@@ -246,3 +247,51 @@ async def test_the_mailboxes_of_both_domains_are_adopted_by_another_database(
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
+
+
+def audio_of(mail: CaughtMail) -> bytes:
+    """The recording that a mail brings."""
+    (attachment,) = mail.parsed.iter_attachments()
+    content = attachment.get_content()
+    assert isinstance(content, bytes)
+    return content
+
+
+async def messages(site: Site, domain: str) -> list[dict[str, Any]]:
+    """What the API lists of 101 in a domain."""
+    found: list[dict[str, Any]] = (await site.get(f"/v1/voicemail/message?extension=101&domain={domain}"))["data"]
+    return found
+
+
+async def waiting(site: Site, domain: str) -> str:
+    """How many messages of 101 the switch itself counts in a domain: new, saved."""
+    return await asked(site, f"vm_boxcount 101@{domain}|all")
+
+
+async def test_calls_to_one_extension_in_two_domains_are_mailed_listed_and_removed_apart(pbx: Site, root: Path) -> None:
+    async with serving(pbx, root):
+        await pbx.create(password="1111", mail_to="first@example.com", local_after_email=True)
+        await pbx.create(password="2222", mail_to="second@example.com", local_after_email=False, domain=SECOND)
+
+        first = await pbx.switch.leave_message("101", caller_name="Alice", talking=1.0, domain=DOMAIN)
+        recording = first.path.read_bytes()
+        second = await pbx.switch.leave_message("101", caller_name="Bob", talking=1.5, domain=SECOND)
+
+        await pbx.mail.wait_for(2, timeout=PATIENCE)
+        mails = {mail.recipients: mail for mail in pbx.mail.messages}
+        assert set(mails) == {("first@example.com",), ("second@example.com",)}
+        assert "Alice" in mails["first@example.com",].parsed["Subject"]
+        assert "Bob" in mails["second@example.com",].parsed["Subject"]
+        assert audio_of(mails["first@example.com",]) == recording
+        assert audio_of(mails["second@example.com",]).startswith(b"RIFF")
+
+        async with asyncio.timeout(PATIENCE):
+            while second.path.exists() or await messages(pbx, SECOND):
+                await asyncio.sleep(0.05)
+        (kept,) = await messages(pbx, DOMAIN)
+        assert (kept["id"], kept["caller_id_name"]) == (first.uuid, "Alice")
+        assert first.path.read_bytes() == recording
+        assert [await waiting(pbx, domain) for domain in (DOMAIN, SECOND)] == ["1:0:0:0", "0:0:0:0"]
+        async with pbx.client.get(kept["download_url"]) as download:
+            assert await download.read() == recording
+        assert (await pbx.get(f"/v1/voicemail/message/{first.uuid}"))["domain"] == DOMAIN
