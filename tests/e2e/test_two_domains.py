@@ -1,7 +1,6 @@
 """The same extensions in two domains: two mailboxes each, in everything that becomes of them, on both switches."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,10 +20,7 @@ from app.service import open_service
 from tests.support.databases import another
 from tests.support.pbx import DOMAIN, PATIENCE, TOKEN, Site, Switch, voicemail
 from tests.support.plain_client import PlainClient
-from tests.support.real_switch import CONFIGURATION, RealSwitch
-
-SECOND = "second.local"
-FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
+from tests.support.twin import SECOND
 
 
 @pytest.fixture(autouse=True)
@@ -36,39 +32,16 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The folder of the domains' folders, in which there is none yet."""
-    path = tmp_path / "directory"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture(params=["sandbox", pytest.param("real", marks=pytest.mark.real_switch)])
-def switch(request: pytest.FixtureRequest, database: str, tmp_path: Path, root: Path) -> Switch:
-    """A switch with two domains, not started."""
-    if request.param == "sandbox":
-        (tmp_path / "recordings").mkdir()
-        return StandInSwitch(database, tmp_path / "recordings", root / DOMAIN, DOMAIN, further={SECOND: root / SECOND})
-    if not FREESWITCH:
-        pytest.skip("no FreeSWITCH here: FREESWITCH_BIN is not set and there is no `freeswitch` on PATH")
-    configuration = tmp_path / "conf"
-    shutil.copytree(CONFIGURATION, configuration)
-    (configuration / "directory/lab.xml").unlink()
-    shutil.move(configuration / "examples/several_domains.xml", configuration / "directory")
-    return RealSwitch(database, tmp_path, configuration=configuration)
-
-
-@pytest.fixture
-async def pbx(database: str, tmp_path: Path, switch: Switch) -> AsyncIterator[Site]:
+async def pbx(database: str, tmp_path: Path, two_domains: Switch) -> AsyncIterator[Site]:
     """The switch and a mail server; ``serving`` starts the service."""
-    site = Site(database, tmp_path, switch)
-    await switch.start()
+    site = Site(database, tmp_path, two_domains)
+    await two_domains.start()
     await site.mail.start()
     try:
         yield site
     finally:
         await site.mail.stop()
-        await switch.stop()
+        await two_domains.stop()
 
 
 @asynccontextmanager
