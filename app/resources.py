@@ -17,6 +17,7 @@ from app.database.readers import Readers
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import DatabaseUnavailable, SettingsError
 from app.jobs.leader import Leader
+from app.jobs.loop import Trouble
 from app.jobs.queue import Jobs
 from app.jobs.sweep import Due
 from app.recordings.paths import RecordingPaths
@@ -132,16 +133,15 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
 
 async def when_database_answers(ask: Callable[[], Awaitable[object]]) -> None:
     """Ask until the database is there; any other fault of it ends the start."""
-    told = ""
+    trouble = Trouble("database")
     while True:
         try:
             await ask()
-            return
         except DatabaseUnavailable as error:
-            trouble = error.reason
-        if trouble != told:
-            log.warning("waiting_for_database", reason=trouble)
-        told = trouble
+            trouble.tell_error(error)
+        else:
+            trouble.over()
+            return
         await asyncio.sleep(_DATABASE_RETRY)
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import structlog
 
 from app.errors import DatabaseFailed, explained
+from app.jobs.loop import Loop
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ class TokenUsage:
         self._clock = clock
         self._minutes: dict[bytes, int] = {}  # the last minute that is written or waiting to be written
         self._waiting: dict[bytes, int] = {}
+        self._loop = Loop("token_use", self.flush, every=_EVERY)
 
     def note(self, digest: bytes) -> None:
         """Note that a request used this token. It takes less than a microsecond."""
@@ -37,23 +39,13 @@ class TokenUsage:
 
     async def run(self) -> None:
         """Write every few seconds until cancelled, and once more then."""
-        away = False
         try:
-            while True:
-                await asyncio.sleep(_EVERY)
-                try:
-                    await self.flush()
-                    away = False
-                except DatabaseFailed as error:
-                    if not away:
-                        log.warning("token_use_not_written", reason=error.reason)
-                    away = True
-        except asyncio.CancelledError:
+            await self._loop.run()
+        finally:
             try:
                 await asyncio.wait_for(self.flush(), _LAST_WRITE)
             except (DatabaseFailed, TimeoutError) as error:
                 log.warning("token_use_not_written", reason=explained(error))
-            raise
 
     async def flush(self) -> None:
         """Write the waiting uses. If the database is away, keep them and raise the error."""

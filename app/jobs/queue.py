@@ -20,8 +20,10 @@ from pgqueuer.domain.settings import DBSettings
 from pgqueuer.errors import RetryRequested
 from pgqueuer.models import Job
 
-from app.database.pool import Connection, connect
-from app.errors import explained, places_of
+from app.database.pool import Connection
+from app.errors import places_of
+from app.jobs.retries import Retries
+from app.jobs.sessions import SessionLoop
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +32,7 @@ Handler = Callable[[str], Awaitable[None]]
 _BATCH = 10
 _POLL = timedelta(seconds=2)  # how long a missed notification can delay a job
 _STATEMENT = 10.0  # seconds for one statement of the queue; a server that stalls is left then
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
+_RETRIES = Retries(first=0.2, longest=2.0)
 _GRACE = 1.0  # seconds for running handlers to end by themselves when the service stops
 _PRUNE_EVERY = 3600.0
 _PRUNE = "DELETE FROM voicemail.pgqueuer_log WHERE created < now() - interval '7 days'"
@@ -98,44 +100,29 @@ class Jobs:
 
     async def run(self) -> None:
         """Take jobs until cancelled; wait while the database is away. Ends within about 2 s after the cancel."""
-        pause, away = _FIRST_PAUSE, False
+        # A connection of its own: a pool's would lose LISTEN at a restart.
+        loop = SessionLoop("jobs", self._dsn, self._session, answer=_STATEMENT, retries=_RETRIES)
         try:
-            while True:
-                try:
-                    await self._session()
-                # Not only what says that the database is away: a statement that was queued behind the one under which the server
-                # died may end in any way, and the worker must outlive that too.
-                except Exception as error:  # noqa: BLE001
-                    if self._connected or not away:
-                        log.warning("jobs_interrupted", error=type(error).__name__, detail=explained(error))
-                    pause = _FIRST_PAUSE if self._connected else min(pause * 2, _LONGEST_PAUSE)
-                    away, self._connected = True, False
-                await asyncio.sleep(pause)
+            await loop.run()
         finally:
-            self._connected = False
             await _end(self._running.values())
 
-    async def _session(self) -> None:
-        """Work on one connection until it ends, which raises. One of our own: a pool's would lose LISTEN at a restart."""
-        connection = await connect(self._dsn, application_name="jobs", command_timeout=_STATEMENT)
-        lost = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: lost.set())
+    async def _session(self, connection: Connection) -> None:
         manager = self._manager(connection)
         worker = asyncio.ensure_future(self._work(manager))
-        watch = asyncio.ensure_future(_until(lost))
         prune = asyncio.ensure_future(_prune(manager))
         try:
-            await asyncio.wait({worker, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if worker.done():
-                worker.result()
-            raise ConnectionResetError("the connection was lost")
+            await asyncio.wait({worker})
+            worker.result()
         except asyncio.CancelledError:
-            await self._put_back(manager, worker)
+            if not connection.is_closed():
+                await self._put_back(manager, worker)
             raise
         finally:
+            self._connected = False
             # Before the worker is cancelled: it would report running jobs as cancelled, and they are not.
             connection.terminate()
-            await _end([worker, watch, prune])
+            await _end([worker, prune])
 
     async def _work(self, manager: QueueManager) -> None:
         if not self._entrypoints:
@@ -192,10 +179,6 @@ async def _attempt(handler: Handler, job: Job) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a handler raises must not stop the others
         # The text of an exception may quote private data, so only its type and place are logged.
         log.error("job_failed", entrypoint=job.entrypoint, payload=payload, error=type(error).__name__, at=places_of(error)[-1:])
-
-
-async def _until(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 async def _prune(manager: QueueManager) -> None:

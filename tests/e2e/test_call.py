@@ -24,6 +24,12 @@ HOSTILE = (
 )
 
 
+@pytest.fixture
+def site(twin_site: Site) -> Site:
+    """Every call here is one in the first of two domains that have the same extensions."""
+    return twin_site
+
+
 def audio_of(mail: EmailMessage) -> bytes:
     """The recording that a mail brings."""
     (attachment,) = mail.iter_attachments()

@@ -25,6 +25,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part, "Hearing", partial(Hearing, patience=3.0))
 
 
+@pytest.fixture
+def site(twin_site: Site) -> Site:
+    """Every call here is one in the first of two domains that have the same extensions."""
+    return twin_site
+
+
 async def until_recording(site: Site) -> Path:
     """The recording that a call left."""
     async with asyncio.timeout(PATIENCE):

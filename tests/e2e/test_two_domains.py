@@ -1,7 +1,6 @@
 """The same extensions in two domains: two mailboxes each, in everything that becomes of them, on both switches."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,15 +14,13 @@ import pytest
 
 from app.mailboxes.directory import watch
 from app.mailboxes.pins import phone
+from app.sandbox.mail import CaughtMail
 from app.sandbox.switch import StandInSwitch
 from app.service import open_service
 from tests.support.databases import another
 from tests.support.pbx import DOMAIN, PATIENCE, TOKEN, Site, Switch, voicemail
 from tests.support.plain_client import PlainClient
-from tests.support.real_switch import CONFIGURATION, RealSwitch
-
-SECOND = "second.local"
-FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
+from tests.support.twin import SECOND
 
 
 @pytest.fixture(autouse=True)
@@ -35,39 +32,16 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The folder of the domains' folders, in which there is none yet."""
-    path = tmp_path / "directory"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture(params=["sandbox", pytest.param("real", marks=pytest.mark.real_switch)])
-def switch(request: pytest.FixtureRequest, database: str, tmp_path: Path, root: Path) -> Switch:
-    """A switch with two domains, not started."""
-    if request.param == "sandbox":
-        (tmp_path / "recordings").mkdir()
-        return StandInSwitch(database, tmp_path / "recordings", root / DOMAIN, DOMAIN, further={SECOND: root / SECOND})
-    if not FREESWITCH:
-        pytest.skip("no FreeSWITCH here: FREESWITCH_BIN is not set and there is no `freeswitch` on PATH")
-    configuration = tmp_path / "conf"
-    shutil.copytree(CONFIGURATION, configuration)
-    (configuration / "directory/lab.xml").unlink()
-    shutil.move(configuration / "examples/several_domains.xml", configuration / "directory")
-    return RealSwitch(database, tmp_path, configuration=configuration)
-
-
-@pytest.fixture
-async def pbx(database: str, tmp_path: Path, switch: Switch) -> AsyncIterator[Site]:
+async def pbx(database: str, tmp_path: Path, two_domains: Switch) -> AsyncIterator[Site]:
     """The switch and a mail server; ``serving`` starts the service."""
-    site = Site(database, tmp_path, switch)
-    await switch.start()
+    site = Site(database, tmp_path, two_domains)
+    await two_domains.start()
     await site.mail.start()
     try:
         yield site
     finally:
         await site.mail.stop()
-        await switch.stop()
+        await two_domains.stop()
 
 
 @asynccontextmanager
@@ -246,3 +220,51 @@ async def test_the_mailboxes_of_both_domains_are_adopted_by_another_database(
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
+
+
+def audio_of(mail: CaughtMail) -> bytes:
+    """The recording that a mail brings."""
+    (attachment,) = mail.parsed.iter_attachments()
+    content = attachment.get_content()
+    assert isinstance(content, bytes)
+    return content
+
+
+async def messages(site: Site, domain: str) -> list[dict[str, Any]]:
+    """What the API lists of 101 in a domain."""
+    found: list[dict[str, Any]] = (await site.get(f"/v1/voicemail/message?extension=101&domain={domain}"))["data"]
+    return found
+
+
+async def waiting(site: Site, domain: str) -> str:
+    """How many messages of 101 the switch itself counts in a domain: new, saved."""
+    return await asked(site, f"vm_boxcount 101@{domain}|all")
+
+
+async def test_calls_to_one_extension_in_two_domains_are_mailed_listed_and_removed_apart(pbx: Site, root: Path) -> None:
+    async with serving(pbx, root):
+        await pbx.create(password="1111", mail_to="first@example.com", local_after_email=True)
+        await pbx.create(password="2222", mail_to="second@example.com", local_after_email=False, domain=SECOND)
+
+        first = await pbx.switch.leave_message("101", caller_name="Alice", talking=1.0, domain=DOMAIN)
+        recording = first.path.read_bytes()
+        second = await pbx.switch.leave_message("101", caller_name="Bob", talking=1.5, domain=SECOND)
+
+        await pbx.mail.wait_for(2, timeout=PATIENCE)
+        mails = {mail.recipients: mail for mail in pbx.mail.messages}
+        assert set(mails) == {("first@example.com",), ("second@example.com",)}
+        assert "Alice" in mails["first@example.com",].parsed["Subject"]
+        assert "Bob" in mails["second@example.com",].parsed["Subject"]
+        assert audio_of(mails["first@example.com",]) == recording
+        assert audio_of(mails["second@example.com",]).startswith(b"RIFF")
+
+        async with asyncio.timeout(PATIENCE):
+            while second.path.exists() or await messages(pbx, SECOND):
+                await asyncio.sleep(0.05)
+        (kept,) = await messages(pbx, DOMAIN)
+        assert (kept["id"], kept["caller_id_name"]) == (first.uuid, "Alice")
+        assert first.path.read_bytes() == recording
+        assert [await waiting(pbx, domain) for domain in (DOMAIN, SECOND)] == ["1:0:0:0", "0:0:0:0"]
+        async with pbx.client.get(kept["download_url"]) as download:
+            assert await download.read() == recording
+        assert (await pbx.get(f"/v1/voicemail/message/{first.uuid}"))["domain"] == DOMAIN

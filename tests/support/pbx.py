@@ -37,7 +37,7 @@ class Switch(Protocol):
         """Stop it."""
 
     async def leave_message(
-        self, extension: str, *, caller_name: str = ..., caller_number: str = ..., talking: float = ...
+        self, extension: str, *, caller_name: str = ..., caller_number: str = ..., talking: float = ..., domain: str = ...
     ) -> LeftMessage:
         """Do what a caller does. Raises ``LookupError`` if the caller is turned away."""
 

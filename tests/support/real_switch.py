@@ -101,7 +101,13 @@ class RealSwitch:
             await process.wait()
 
     async def leave_message(
-        self, extension: str, *, caller_name: str = "Alice", caller_number: str = "0891234567", talking: float = 1.0
+        self,
+        extension: str,
+        *,
+        caller_name: str = "Alice",
+        caller_number: str = "0891234567",
+        talking: float = 1.0,
+        domain: str = "lab.local",
     ) -> LeftMessage:
         """Call a mailbox and talk. Raises ``LookupError`` if the caller is turned away."""
         # The first second goes by under the beep.
@@ -113,7 +119,7 @@ class RealSwitch:
         async with await PlainClient.connect(self.port, self.password) as client:
             await client.command("event plain CUSTOM vm::maintenance")
             call = await client.api(
-                f"originate {{{variables}}}loopback/app=playback:{path} '&voicemail(default lab.local {extension})'"
+                f"originate {{{variables}}}loopback/app=playback:{path} '&voicemail(default {domain} {extension})'"
             )
             assert call.startswith("+OK "), call
             while await client.api(f"uuid_exists {call.removeprefix('+OK ').strip()}") == "true":
@@ -121,7 +127,7 @@ class RealSwitch:
             # Not by the row: it is written after the call has ended, and a service may have mailed and removed it by then.
             # This call's uuid is another leg's, so the event is known by its mailbox.
             try:
-                left = await client.event("leave-message", limit=2.0, VM_User=extension)
+                left = await client.event("leave-message", limit=2.0, VM_User=extension, VM_Domain=domain)
             except TimeoutError:
                 raise LookupError(f"the switch takes no messages for {extension}") from None
             return LeftMessage(extension, left["VM-UUID"], Path(left["VM-File-Path"]), await self._stored(left["VM-File-Path"]))

@@ -173,11 +173,15 @@ class DirectoryBatches:
         laid_down = time.monotonic()
         trouble = await self._reload() if works else None
         reloaded = time.monotonic()
-        left: list[Outcome] = []
+        left: list[tuple[MailboxAddress, DirectoryState]] = []
         for domain, some in _by_domain(works, lambda work: work.address.domain):
             waiters = await self._outcomes_of(domain, some, trouble)
             await self._settle(domain, waiters)
-            left += [outcome for outcome in waiters if outcome.directory.state is not APPLIED]
+            left += [
+                (MailboxAddress(outcome.entry.extension, domain), outcome.directory)
+                for outcome in waiters
+                if outcome.directory.state is not APPLIED
+            ]
         self._tell(left)
         if len(works) >= _CHUNK:
             log.info(
@@ -260,21 +264,17 @@ class DirectoryBatches:
         for outcome in waiters:
             self._waiters.tell(MailboxAddress(outcome.entry.extension, domain))
 
-    def _tell(self, left: Sequence[Outcome]) -> None:
+    def _tell(self, left: Sequence[tuple[MailboxAddress, DirectoryState]]) -> None:
         """Log one line for a batch, and do not repeat an equal line."""
         if not left:
             return
-        first = next((outcome for outcome in left if outcome.directory.state is FAILED), left[0])
-        line, now = f"{first.directory.state.value} {first.directory.detail}", time.monotonic()
+        mailbox, first = next(((mailbox, state) for mailbox, state in left if state.state is FAILED), left[0])
+        line, now = f"{first.state.value} {first.detail}", time.monotonic()
         if line == self._told[0] and now - self._told[1] < _SHOWN:
             return
         self._told = (line, now)
         log.warning(
-            "directory_not_applied",
-            entries=len(left),
-            extension=first.entry.extension,
-            state=first.directory.state.value,
-            detail=first.directory.detail,
+            "directory_not_applied", entries=len(left), mailbox=str(mailbox), state=first.state.value, detail=first.detail
         )
 
 

@@ -25,7 +25,7 @@ from tests.support.access_tokens import LAB, OPERATOR, make_token, revoke_token
 from tests.support.pbx import PATIENCE, Site
 from tests.support.service_process import ServiceProcess
 
-LISTENERS = "FROM pg_stat_activity WHERE application_name = 'voicemail tokens' AND datname = current_database()"
+LISTENERS = "FROM pg_stat_activity WHERE application_name = 'voicemail token_listener' AND datname = current_database()"
 SOON = WITHOUT_NEWS - 1.0  # far below the time for which a grant is cached while changes are heard of
 
 
