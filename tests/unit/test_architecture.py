@@ -11,7 +11,7 @@ APP = Path(__file__).parents[2] / "app"
 LAYERS: dict[str, int] = {
     "errors": 0, "logs": 0, "text": 0, "fields": 0, "addressing": 1, "config": 2,
     "database": 3, "embedded": 3,
-    "access": 4, "jobs": 4,
+    "access": 4, "jobs": 4, "access.changes": 5, "access.usage": 5,
     "http": 5, "recordings": 5, "switch": 5,
     "resources": 6,
     "access.routes": 6, "access.part": 7, "domains": 7, "mailboxes": 8, "messages": 9, "notifications": 10,
