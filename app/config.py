@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     mail_from: OneLine
     mails_at_once: Annotated[int, Field(ge=1, le=100)] = 10
     notify_max_age: Annotated[int, Field(ge=60)] = 24 * 3600
+    audit_days: Annotated[int, Field(ge=1, le=36500)] = 365
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url", "switch_database_url")

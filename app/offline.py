@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from app.access.audit.service import Audit
 from app.access.grant import Grant
+from app.access.origin import COMMAND_LINE, system_user
 from app.access.tokens import Tokens
 from app.addressing import Domain
 from app.config import Settings
@@ -37,6 +39,7 @@ class Administration:
     grant: Grant
     tokens: Tokens
     domains: Domains
+    audit: Audit
 
 
 @asynccontextmanager
@@ -49,7 +52,7 @@ async def open_administration(settings: Settings) -> AsyncIterator[Administratio
         try:
             hosted = Domains(pool, domain)
             await hosted.ensure_default()
-            yield Administration(Grant.everything("command line", domain), Tokens(pool, domain), hosted)
+            yield Administration(_operator(domain), Tokens(pool, domain), hosted, Audit(pool))
         finally:
             await close_pool(pool)
 
@@ -77,6 +80,7 @@ async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
                     cipher=cipher,
                     directory=folders.of(one),
                     style=settings.directory_format,
+                    by=_operator(domain),
                 )
                 for one in known
                 if folders.serves(one)
@@ -85,12 +89,26 @@ async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
             await close_pool(pool)
 
 
+@dataclass(frozen=True, slots=True)
+class OrphanWork:
+    """What ``voicemail recording orphans`` works with."""
+
+    grant: Grant
+    orphans: Orphans
+
+
 @asynccontextmanager
-async def open_orphans(settings: Settings) -> AsyncIterator[Orphans]:
+async def open_orphans(settings: Settings) -> AsyncIterator[OrphanWork]:
     """The recordings without a row, also if no service runs. Raises as ``migrate_database`` does."""
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
         resources.switch.socket.start()
         await resources.switch.socket.wait_connected(_SWITCH_CONNECTS)
         rescue = Rescue(resources.pool, resources.switch, resources.storage, lambda _: None)
-        yield Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
+        orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
+        yield OrphanWork(_operator(resources.domain), orphans)
+
+
+def _operator(domain: Domain) -> Grant:
+    """Everything, for whoever runs the command; the audit names the system's user."""
+    return Grant.everything(system_user(), domain).asked_from(COMMAND_LINE)

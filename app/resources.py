@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from app.access.audit.readings import Readings
 from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.migrations import migrate
@@ -47,6 +48,7 @@ class Resources:
     dsn: str
     switch_dsn: str
     pool: Pool
+    readings: Readings  # of PINs and audio, for the audit
     readers: Readers  # the same as the switch's if its tables are in our database
     jobs: Jobs
     leader: Leader
@@ -107,6 +109,7 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
         dsn=dsn,
         switch_dsn=switch_dsn,
         pool=pool,
+        readings=Readings(pool),
         readers=readers,
         jobs=Jobs(dsn),
         leader=Leader(dsn),

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
+from app.access.audit.refusals import Refusals
 from app.access.authenticator import Authenticator
 from app.access.part import open_access
 from app.config import PREFIX, Settings
@@ -75,7 +76,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
-        access, authenticator = open_access(resources)
+        access, authenticator, refusals = open_access(resources)
         removal = open_removal(resources, stack)
         parts = [
             _basics(resources),
@@ -86,7 +87,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)
-        url = await _serve_http(resources, parts, authenticator, stack)
+        url = await _serve_http(resources, parts, authenticator, refusals, stack)
         log.info("serving", url=url, domain=resources.domain, version=_version())
         yield Service(url)
         log.info("stopping")
@@ -144,12 +145,14 @@ def _start(resources: Resources, parts: Sequence[Part], stack: AsyncExitStack) -
     stack.push_async_callback(end, *running)
 
 
-async def _serve_http(resources: Resources, parts: Sequence[Part], authenticator: Authenticator, stack: AsyncExitStack) -> str:
+async def _serve_http(
+    resources: Resources, parts: Sequence[Part], authenticator: Authenticator, refusals: Refusals, stack: AsyncExitStack
+) -> str:
     settings = resources.settings
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
     measures = {name: measure for part in parts for name, measure in part.measures.items()}
-    application = build(routes, authenticator, measures, title="FreeSWITCH voicemail", version=_version())
+    application = build(routes, authenticator, refusals, measures, title="FreeSWITCH voicemail", version=_version())
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

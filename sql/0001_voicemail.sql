@@ -161,6 +161,7 @@ CREATE TABLE voicemail.notification_recipient (
 -- A bearer token: what it allows. Its text is nowhere; the digests that are valid for it are in api_token_secret.
 CREATE TABLE voicemail.api_token (
     name           text PRIMARY KEY,
+    id             uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),  -- for the audit: a later token may have the same name
     all_domains    boolean NOT NULL,                      -- every domain, also those that come later; else api_token_domain
     all_scopes     boolean NOT NULL,                      -- every scope, also those of later releases; else scopes
     scopes         text[] NOT NULL,
@@ -192,3 +193,45 @@ CREATE TABLE voicemail.installation (
     name  text PRIMARY KEY,
     value text NOT NULL
 );
+
+-- Who did what. The row of a change is written in the change's transaction, the row of a reading before the answer. No row is ever
+-- updated. docs/operations.md says how the service's own role is left without the right to change or remove rows.
+CREATE TABLE voicemail.audit (
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),  -- of refused requests: the minute
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    actor      text NOT NULL CHECK (actor IN ('token', 'command', 'phone', 'service', 'nobody')),
+    name       text NOT NULL DEFAULT '',                  -- of the token, or of the command line's user; '': nobody
+    token_id   uuid,                                      -- no foreign key: the token may be revoked, the row stays
+    address    text NOT NULL DEFAULT '',                  -- of the client; of refused requests over IPv6 its /64
+    user_agent text NOT NULL DEFAULT '',                  -- as the client says
+    request_id text NOT NULL DEFAULT '',
+    action     text NOT NULL,
+    domain     text,                                      -- NULL: it is about no domain, or about several
+    extension  text,
+    target     text NOT NULL DEFAULT '',                  -- the id of a message or mailbox, the name of a token
+    detail     text NOT NULL DEFAULT '',                  -- such as the names of the fields that changed; never a secret
+    result     text NOT NULL CHECK (result IN ('done', 'allowed', 'unauthorized', 'forbidden', 'not_found')),
+    count      integer NOT NULL DEFAULT 1,                -- of PINs in an answer, or of refused requests in the minute
+    PRIMARY KEY (at, id)
+);
+CREATE INDEX audit_domain ON voicemail.audit (domain, at, id) WHERE domain IS NOT NULL;
+
+-- One row: VOICEMAIL_AUDIT_DAYS may ask for more days, and cannot ask for fewer. Its owner raises it where the audit is protected.
+CREATE TABLE voicemail.audit_policy (
+    keep_days integer NOT NULL CHECK (keep_days >= 1)
+);
+INSERT INTO voicemail.audit_policy (keep_days) VALUES (1);
+
+-- The only way in which rows leave: the oldest first, at most so many. It runs with the rights of its owner.
+CREATE FUNCTION voicemail.purge_audit(keep_days integer, most integer) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH old AS (
+        SELECT a.at, a.id FROM voicemail.audit a
+        WHERE a.at < now() - make_interval(days => greatest($1, (SELECT max(p.keep_days) FROM voicemail.audit_policy p)))
+        ORDER BY a.at, a.id LIMIT $2
+    ), gone AS (
+        DELETE FROM voicemail.audit a USING old WHERE a.at = old.at AND a.id = old.id RETURNING 1
+    )
+    SELECT count(*)::integer FROM gone
+$$;
+REVOKE ALL ON FUNCTION voicemail.purge_audit(integer, integer) FROM PUBLIC;

@@ -1,8 +1,10 @@
 """What the caller of a service may see and do. Every service function takes a grant as its first argument and checks it first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
+from uuid import UUID
 
+from app.access.origin import HERE, Origin
 from app.access.scopes import ALL_SCOPES, EVERY, Scope
 from app.addressing import Domain, Extension, MailboxAddress
 from app.errors import Forbidden, NotFound
@@ -25,11 +27,17 @@ class Grant:
     default_domain: Domain
     scopes: frozenset[Scope]
     mailbox: MailboxAddress | None = None
+    token_id: UUID | None = field(default=None, compare=False)  # None: no token of the database
+    origin: Origin = field(default=HERE, compare=False)
 
     @classmethod
     def everything(cls, name: str, default_domain: Domain) -> Self:
         """Every domain and every scope: for VOICEMAIL_API_TOKEN and for the operator's command line."""
         return cls(name, None, default_domain, ALL_SCOPES)
+
+    def asked_from(self, origin: Origin) -> "Grant":
+        """The same grant for one call, which came from there."""
+        return Grant(self.name, self.domains, self.default_domain, self.scopes, self.mailbox, self.token_id, origin)
 
     def allows(self, domain: str) -> bool:
         """Whether things of this domain exist for the caller."""

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from app.access.grant import Grant
 from app.access.scopes import ALL_SCOPES, Scope
@@ -43,6 +44,7 @@ class TokenInfo:
     """A token as it may be shown."""
 
     name: str
+    id: UUID  # another one if a token of this name was revoked and made again
     domains: frozenset[Domain] | None
     scopes: frozenset[Scope] | None
     default_domain: Domain | None

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -60,6 +61,7 @@ class TokenOut(BaseModel):
     expires_at: datetime
     last_used_at: Annotated[datetime | None, Field(description="to the minute")]
     old_valid_until: Annotated[datetime | None, Field(description="after a rotation: until when the text before it is valid")]
+    id: Annotated[UUID, Field(description="the token_id of its calls in the audit; a later token of this name has another one")]
 
 
 class TokenIn(BaseModel):
@@ -160,4 +162,5 @@ def _out(token: TokenInfo) -> TokenOut:
         expires_at=token.expires_at,
         last_used_at=token.last_used_at,
         old_valid_until=token.old_valid_until,
+        id=token.id,
     )

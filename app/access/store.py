@@ -13,7 +13,7 @@ from app.database.pool import Connection, Pool
 CHANNEL = "voicemail_token"  # NOTIFY with a token's name: cached data of that token is out of date
 
 FIND = """
-SELECT t.name, t.all_domains, t.all_scopes, t.scopes, t.default_domain,
+SELECT t.name, t.id, t.all_domains, t.all_scopes, t.scopes, t.default_domain,
     ARRAY(SELECT d.domain FROM voicemail.api_token_domain d WHERE d.token = t.name) AS domains,
     extract(epoch FROM s.expires_at - now())::double precision AS seconds_left
 FROM voicemail.api_token_secret s JOIN voicemail.api_token t ON t.name = s.token
@@ -25,7 +25,7 @@ _VISIBLE = """
     SELECT FROM voicemail.api_token_domain d WHERE d.token = t.name AND d.domain <> ALL ($1::text[]))))
 """
 _SHOWN = """
-SELECT t.name, t.all_domains, t.all_scopes, t.scopes, t.default_domain, t.created_at,
+SELECT t.name, t.id, t.all_domains, t.all_scopes, t.scopes, t.default_domain, t.created_at,
     ARRAY(SELECT d.domain FROM voicemail.api_token_domain d WHERE d.token = t.name) AS domains,
     s.expires_at, s.last_used_at, s.old_valid_until
 FROM voicemail.api_token t CROSS JOIN LATERAL (
@@ -67,7 +67,8 @@ async def find(pool: Pool, digest: bytes, default_domain: Domain) -> Found | Non
         return None
     default = default_domain if row["default_domain"] is None else Domain(row["default_domain"])
     scopes = _scopes(row)
-    grant = Grant(row["name"], _domains(row), default, ALL_SCOPES if scopes is None else scopes)
+    held = ALL_SCOPES if scopes is None else scopes
+    grant = Grant(row["name"], _domains(row), default, held, token_id=row["id"])
     return Found(grant, row["seconds_left"])
 
 
@@ -145,6 +146,7 @@ def _scopes(row: Mapping[str, Any]) -> frozenset[Scope] | None:
 def _info(row: Mapping[str, Any]) -> TokenInfo:
     return TokenInfo(
         name=row["name"],
+        id=row["id"],
         domains=_domains(row),
         scopes=_scopes(row),
         default_domain=None if row["default_domain"] is None else Domain(row["default_domain"]),

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from app.access import credentials, store
+from app.access.audit import store as audit
+from app.access.audit.model import Action, AuditEntry
 from app.access.grant import Grant
 from app.access.model import Found, NewToken, TokenInfo, token_name
-from app.access.scopes import Scope
+from app.access.scopes import EVERY, Scope
 from app.addressing import Domain
 from app.database.pool import Connection, Pool
 from app.errors import Conflict, Forbidden, Invalid, NotFound
@@ -60,6 +62,7 @@ class Tokens:
                 raise Conflict(f"there is a token named {new.name} already; revoke it first, or rotate it")
             await store.add_secret(connection, new.name, credentials.digest(text), expires_at)
             made = await self._shown(connection, grant, new.name)
+            await audit.insert(connection, [_entry(grant, Action.TOKEN_CREATE, made, _allows(made))])
         log.info("token_created", name=new.name, by=grant.name)
         return made, text
 
@@ -78,6 +81,8 @@ class Tokens:
             await store.retire_secrets(connection, name, overlap.total_seconds())
             await store.add_secret(connection, name, credentials.digest(text), until)
             shown = await self._shown(connection, grant, name)
+            detail = f"expires {shown.expires_at:%Y-%m-%d}; the old text after {overlap.total_seconds():.0f} s"
+            await audit.insert(connection, [_entry(grant, Action.TOKEN_ROTATE, shown, detail)])
         log.info("token_rotated", name=name, by=grant.name)
         return shown, text
 
@@ -86,7 +91,9 @@ class Tokens:
         grant.require(Scope.ADMIN)
         async with self._pool.acquire() as connection, connection.transaction():
             await self._locked(connection, grant, name)
+            entry = _entry(grant, Action.TOKEN_REVOKE, await self._shown(connection, grant, name))
             await store.delete(connection, name)
+            await audit.insert(connection, [entry])
         log.info("token_revoked", name=name, by=grant.name)
 
     async def find(self, digest: bytes) -> Found | None:
@@ -121,6 +128,19 @@ class Tokens:
             raise Invalid.field("scopes", "must name at least one scope")
         for scope in sorted(scopes - grant.scopes):
             raise Forbidden(scope)
+
+
+def _entry(grant: Grant, action: Action, token: TokenInfo, detail: str = "") -> AuditEntry:
+    """What was done with a token. A token of one domain is the business of that domain's administrators too."""
+    domain = next(iter(token.domains)) if token.domains is not None and len(token.domains) == 1 else None
+    detail = f"id {token.id}; {detail}" if detail else f"id {token.id}"
+    return AuditEntry.of(grant, action, domain=domain, target=token.name, detail=detail)
+
+
+def _allows(token: TokenInfo) -> str:
+    scopes = EVERY if token.scopes is None else " ".join(sorted(token.scopes))
+    domains = EVERY if token.domains is None else " ".join(sorted(token.domains))
+    return f"expires {token.expires_at:%Y-%m-%d}; scopes {scopes}; domains {domains}"
 
 
 def _with_default(new: NewToken) -> NewToken:

@@ -35,7 +35,7 @@ def orphans(
     async def work() -> int:
         """List the orphans, and deliver the chosen ones after a confirmation."""
         async with open_orphans(configured) as found:
-            every = [orphan async for orphan in found.find()]
+            every = [orphan async for orphan in found.orphans.find()]
             chosen = [one for one in every if one.address == wanted and only in (None, one.path)] if wanted else every
             for one in chosen:
                 modified = datetime.fromtimestamp(one.modified, configured.zone).isoformat(sep=" ")
@@ -46,7 +46,7 @@ def orphans(
                 return 0
             if not yes and not await asyncio.to_thread(typer.confirm, f"put these {len(chosen)} into {wanted}?"):
                 return 1
-            done = await found.deliver(chosen)
+            done = await found.orphans.deliver(found.grant, chosen)
             print(f"{len(done)} of {len(chosen)} delivered to {wanted}")
             return 0 if len(done) == len(chosen) else 1
 

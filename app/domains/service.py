@@ -5,6 +5,8 @@ from dataclasses import fields, replace
 
 import structlog
 
+from app.access.audit import store as audit
+from app.access.audit.model import Action, AuditEntry
 from app.access.grant import Grant
 from app.access.scopes import Scope
 from app.addressing import Domain
@@ -60,6 +62,7 @@ class Domains:
         async with self._pool.acquire() as connection, connection.transaction():
             if not await store.insert(connection, new):
                 raise Conflict(f"there is a domain {await store.alike(connection, new.name) or new.name} already")
+            await audit.insert(connection, [AuditEntry.of(grant, Action.DOMAIN_CREATE, domain=new.name)])
         log.info("domain_created", name=new.name, by=grant.name)
         return new
 
@@ -82,13 +85,19 @@ class Domains:
             if reason := await store.use_of(connection, domain):
                 raise Conflict(f"the domain {domain} {reason}")
             await store.delete(connection, domain)
+            await audit.insert(connection, [AuditEntry.of(grant, Action.DOMAIN_DELETE, domain=domain)])
         log.info("domain_deleted", name=domain, by=grant.name)
 
     async def _change(self, grant: Grant, name: str, change: Callable[[DomainSettings], DomainSettings]) -> None:
         domain = self._admitted(grant, name)
         async with self._pool.acquire() as connection, connection.transaction():
             hosted = _found(await store.lock(connection, domain))
-            await store.update(connection, HostedDomain(domain, change(hosted.settings)))
+            changed = change(hosted.settings)
+            await store.update(connection, HostedDomain(domain, changed))
+            names = [
+                field.name for field in fields(changed) if getattr(changed, field.name) != getattr(hosted.settings, field.name)
+            ]
+            await audit.insert(connection, [AuditEntry.of(grant, Action.DOMAIN_CHANGE, domain=domain, detail=", ".join(names))])
         log.info("domain_changed", name=domain, by=grant.name)
 
     @staticmethod

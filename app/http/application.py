@@ -11,9 +11,12 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
+from app.access.audit.refusals import Refusals
 from app.access.authenticator import Authenticator
 from app.access.grant import NOBODY, Grant
+from app.access.origin import Actor, Origin
 from app.errors import Forbidden
+from app.http.client_address import client_address
 from app.http.docs import add_docs
 from app.http.metrics import Measure, add_metrics
 from app.http.openapi import describe
@@ -32,11 +35,17 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build(
-    routes: Sequence[object], authenticator: Authenticator, measures: Mapping[str, Measure], *, title: str, version: str
+    routes: Sequence[object],
+    authenticator: Authenticator,
+    refusals: Refusals,
+    measures: Mapping[str, Measure],
+    *,
+    title: str,
+    version: str,
 ) -> web.Application:
     """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them, and ``/metrics``."""
     public: set[object] = {_without_slash}  # the handlers that anybody may call; a path that no route has is not among them
-    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator, public)])
+    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator, refusals, public)])
     bodies = BodyReader()
     found = [endpoint for group in routes for endpoint in endpoints(group)]
     # Fixed paths first: /v1/voicemail/message is not an extension.
@@ -105,7 +114,7 @@ def _encoded(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
+def _gate(authenticator: Authenticator, refusals: Refusals, public: Set[object]) -> Any:
     @web.middleware
     async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Authenticate the request, turn every exception into a problem, and write the access log."""
@@ -116,10 +125,13 @@ def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
         guarded = request.match_info.handler not in public
         try:
             if guarded:
-                request[_GRANT] = grant = await authenticator.grant(request.headers.get("Authorization"))
+                grant = await authenticator.grant(request.headers.get("Authorization"))
+                request[_GRANT] = grant.asked_from(_origin(request, request_id))
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error is a problem to the client
             response = problem_of(error)
+            if guarded:
+                refusals.note(error, grant, client_address(request))
         if not response.prepared:
             _headers(response, request_id, guarded=guarded)
         if request.path not in _QUIET:
@@ -127,6 +139,10 @@ def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
         return response
 
     return gate
+
+
+def _origin(request: web.Request, request_id: str) -> Origin:
+    return Origin(Actor.TOKEN, client_address(request), request_id, request.headers.get("User-Agent", ""))
 
 
 def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) -> None:

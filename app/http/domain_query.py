@@ -40,6 +40,14 @@ DomainsName: TypeAlias = (
     ]
     | None
 )
+DomainFilter: TypeAlias = (
+    Annotated[
+        str,
+        AfterValidator(_domains),
+        Field(description="those about this domain alone; * or left out: all that the token may see", json_schema_extra=_LIMITS),
+    ]
+    | None
+)
 
 
 class DomainQuery(BaseModel):

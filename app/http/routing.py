@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from app.access.grant import Grant
 from app.access.scopes import Scope
+from app.http.client_address import client_address
 
 T = TypeVar("T")
 _Method = Callable[..., Awaitable[Any]]
@@ -29,6 +30,11 @@ class Request:
     def path(self) -> Mapping[str, str]:
         """The variable parts of the path, decoded."""
         return self.raw.match_info
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+        return client_address(self.raw)
 
 
 Admit = Callable[[Request], Awaitable[None]]

@@ -63,6 +63,9 @@ def check_version(mailbox: Mailbox, only_if: Set[str] | None) -> None:
         raise PreconditionFailed("this mailbox was changed since it was read, or If-Match names no state of it; get it again")
 
 
+_CHANGEABLE = ("enabled", "mail_to", "local_after_email", "description", "time_zone")
+
+
 class Keep(Enum):
     """In a change: the field stays as it is."""
 
@@ -138,3 +141,8 @@ class MailboxChange:
             description=mailbox.description if self.description is KEEP else self.description,
             time_zone=mailbox.time_zone if self.time_zone is KEEP else self.time_zone,
         )
+
+    def fields_changed(self, before: Mailbox, after: Mailbox) -> list[str]:
+        """The names of the fields that are not as they were. A PIN that was given counts, also if it is the one before."""
+        names = [name for name in _CHANGEABLE if getattr(before, name) != getattr(after, name)]
+        return names if self.pin is KEEP else ["password", *names]

@@ -40,6 +40,7 @@ async def open_mailboxes(resources: Resources) -> Part:
         publisher=publisher,
         batches=batches,
         waiters=waiters,
+        readings=resources.readings,
     )
     await when_database_answers(mailboxes.check_key)
     resources.switch.socket.on_event(phone.hear)

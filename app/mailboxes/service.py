@@ -5,6 +5,9 @@ from uuid import uuid4
 
 import structlog
 
+from app.access.audit import store as audit
+from app.access.audit.model import Action, AuditEntry, Result
+from app.access.audit.readings import Readings
 from app.access.grant import Grant
 from app.access.scopes import Scope
 from app.addressing import Domain, MailboxAddress, MailboxKey
@@ -18,7 +21,7 @@ from app.mailboxes.directory.batches import DirectoryBatches
 from app.mailboxes.directory.publisher import DirectoryPublisher
 from app.mailboxes.directory.store import Entry
 from app.mailboxes.directory.waiters import Waiters
-from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox, check_version
+from app.mailboxes.model import KEEP, DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox, check_version
 from app.mailboxes.pins.cipher import KEY_SETTING, PinCipher
 from app.mailboxes.pins.phone import PhonePins, PinsSeen
 from app.switch.directory.domains import DomainFolders
@@ -48,6 +51,7 @@ class Mailboxes:
         publisher: DirectoryPublisher,
         batches: DirectoryBatches,
         waiters: Waiters,
+        readings: Readings,
     ) -> None:
         self._pool = pool
         self._folders = folders
@@ -56,6 +60,7 @@ class Mailboxes:
         self._publisher = publisher
         self._batches = batches
         self._waiters = waiters
+        self._readings = readings
 
     def pin(self, grant: Grant, mailbox: Mailbox) -> str:
         """The PIN in clear, ``""`` for a caller that may not read PINs. Raises ``PinUnreadable``."""
@@ -78,12 +83,22 @@ class Mailboxes:
             mailboxes, total = await store.page(connection, domains, grant.mailbox, limit=limit, offset=offset)
             if not total and domains and asked and not any([await store.has_domain(connection, one) for one in domains]):
                 raise NotFound(_NO_DOMAIN)
+        if mailboxes and grant.has(Scope.PIN_READ):
+            alone = next(iter(domains)) if domains is not None and len(domains) == 1 else None
+            detail = f"list, limit {limit}, offset {offset}"
+            await self._readings.note(
+                AuditEntry.of(grant, Action.PIN_READ, domain=alone, detail=detail, result=Result.ALLOWED, count=len(mailboxes))
+            )
         return [self._told(mailbox) for mailbox in mailboxes], total
 
     async def get(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
         """The mailbox of this key. Raises ``NotFound``, whose text mentions a removal under way."""
         mailbox = await self.admitted(grant, key, asked=asked)
         grant.require(Scope.MAILBOX_READ)
+        if grant.has(Scope.PIN_READ):
+            await self._readings.note(
+                AuditEntry.of(grant, Action.PIN_READ, mailbox=mailbox.address, target=mailbox.id, result=Result.ALLOWED)
+            )
         return self._told(mailbox)
 
     async def admitted(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
@@ -112,6 +127,7 @@ class Mailboxes:
             if not await store.insert(connection, mailbox):
                 raise await self._taken(connection, mailbox)
             revision = await self._announce(connection, address, sight)
+            await audit.insert(connection, [AuditEntry.of(grant, Action.MAILBOX_CREATE, mailbox=address, target=mailbox.id)])
         log.info("mailbox_created", extension=address.extension, domain=address.domain, mailbox=str(mailbox.id))
         return replace(mailbox, directory=await self._wait(address, revision))
 
@@ -122,9 +138,13 @@ class Mailboxes:
         sight = await self._phone.look(address)
         async with self._pool.acquire() as connection, connection.transaction():
             found = await store.find_key(connection, address.domain, key, lock=True)
-            mailbox = change.applied_to(_seen(grant, found), self._cipher.seal)
+            before = _seen(grant, found)
+            mailbox = change.applied_to(before, self._cipher.seal)
             await store.update(connection, mailbox)
             revision = await self._announce(connection, mailbox.address, sight)
+            names = ", ".join(change.fields_changed(before, mailbox))
+            action = Action.MAILBOX_CHANGE if change.pin is KEEP else Action.PIN_SET
+            await audit.insert(connection, [AuditEntry.of(grant, action, mailbox=address, target=mailbox.id, detail=names)])
         log.info("mailbox_changed", extension=address.extension, domain=address.domain, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
 
@@ -140,6 +160,8 @@ class Mailboxes:
             await store.delete(connection, mailbox.id)
             revision = await self._announce(connection, mailbox.address, None)
             await entries.note_removed(connection, mailbox.address, mailbox.id)
+            entry = AuditEntry.of(grant, Action.MAILBOX_DELETE, mailbox=mailbox.address, target=mailbox.id)
+            await audit.insert(connection, [entry])
         log.info("mailbox_deleted", extension=mailbox.address.extension, domain=domain, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
 

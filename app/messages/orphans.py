@@ -8,6 +8,8 @@ from itertools import islice
 
 import structlog
 
+from app.access.audit.model import Action, AuditEntry, Result
+from app.access.grant import Grant
 from app.addressing import MailboxAddress
 from app.database.pool import Pool
 from app.jobs.loop import Loop
@@ -87,14 +89,19 @@ class Orphans:
             for orphan in await self._without_row(old):
                 yield orphan
 
-    async def deliver(self, orphans: Sequence[Orphan]) -> list[str]:
-        """Insert their rows; the paths of those for which that was done."""
+    async def deliver(self, grant: Grant, orphans: Sequence[Orphan]) -> list[str]:
+        """Insert their rows; the paths of those for which that was done. The audit has each before."""
         left: list[LeftMessage] = [
             left_file(orphan.file_path, orphan.address, created_epoch=orphan.created_epoch or orphan.modified, uuid=orphan.uuid)
             for orphan in orphans
             if orphan.address is not None
         ]
-        done = set(await self._rescue.deliver(left)) if left and self._rescue else set()
+        audited = [
+            AuditEntry.of(grant, Action.MESSAGE_DELIVER, mailbox=orphan.address, target=orphan.path, result=Result.ALLOWED)
+            for orphan in orphans
+            if orphan.address is not None
+        ]
+        done = set(await self._rescue.deliver(left, audited)) if left and self._rescue else set()
         return [orphan.path for orphan in orphans if orphan.file_path in done]
 
     async def _without_row(self, found: Sequence[FoundFile]) -> list[Orphan]:

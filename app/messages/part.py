@@ -41,7 +41,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     hearing = Hearing(resources.pool, resources.paths, hint)
     rescue = Rescue(resources.pool, resources.switch, resources.storage, intake.hint)
     orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
-    messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage)
+    messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
 
     def hear(event: Event) -> None:
         hearing.hear(event)

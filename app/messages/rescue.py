@@ -7,6 +7,8 @@ from enum import Enum, auto
 
 import structlog
 
+from app.access.audit import store as audit
+from app.access.audit.model import AuditEntry
 from app.addressing import MailboxAddress
 from app.database.pool import Pool
 from app.errors import (
@@ -103,12 +105,14 @@ class Rescue:
             if len(due) < _BATCH:
                 return inserted
 
-    async def deliver(self, left: Sequence[LeftMessage]) -> list[str]:
+    async def deliver(self, left: Sequence[LeftMessage], audited: Sequence[AuditEntry]) -> list[str]:
         """Insert the rows of these recordings now, because an operator says so; the recordings for which that was done.
 
-        One whose row was seen before gets its row back, and is not mailed again.
+        One whose row was seen before gets its row back, and is not mailed again. ``audited`` goes to the audit before anything is
+        inserted.
         """
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await audit.insert(connection, audited)
             await heard.put(connection, left, due_in=_AGAIN)
             asked = await heard.of_files(connection, [one.file_path for one in left])
         return await self.look_after(asked, seen_too=True)

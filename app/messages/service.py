@@ -6,6 +6,8 @@ A token of every domain also sees the messages of domains that this service does
 import asyncio
 from uuid import UUID
 
+from app.access.audit.model import Action, AuditEntry, Result
+from app.access.audit.readings import Readings
 from app.access.grant import Grant, Reach
 from app.access.scopes import EVERY
 from app.addressing import Extension
@@ -27,12 +29,15 @@ _NO_DOMAIN = "there is no such domain"
 class Messages:
     """Reads messages; never changes one."""
 
-    def __init__(self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage) -> None:
+    def __init__(
+        self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage, readings: Readings
+    ) -> None:
         """``readers`` and ``switch_readers`` are the same if the switch's tables are in our database."""
         self._readers = readers
         self._switch_readers = switch_readers
         self._registry = registry
         self._storage = storage
+        self._readings = readings
 
     async def page(
         self, grant: Grant, extension: Extension | None = None, *, domain: str | None = None, limit: int = 10, offset: int = 0
@@ -85,12 +90,28 @@ class Messages:
         return next((message for message in await self._of_rows(rows) if message.id == id_), None)
 
     async def audio(self, grant: Grant, key: str, *, domain: str | None = None) -> OpenRecording:
-        """The recording of the message that ``find`` finds, open: the caller closes it.
+        """The recording of the message that ``find`` finds, open: the caller closes it. The audit has it before anybody else.
 
         Raises ``NotFound``, also if the recording is gone or outside the recordings folder.
         """
         message = await self.find(grant, key, domain=domain)
-        return await asyncio.to_thread(lambda: self._storage.open(self._storage.key(message.file_path)))
+        audio = await asyncio.to_thread(lambda: self._storage.open(self._storage.key(message.file_path)))
+        row = message.row
+        try:
+            await self._readings.note(
+                AuditEntry.of(
+                    grant,
+                    Action.MESSAGE_AUDIO,
+                    domain=row.domain,
+                    extension=row.username,
+                    target=message.id,
+                    result=Result.ALLOWED,
+                )
+            )
+        except BaseException:
+            audio.close()
+            raise
+        return audio
 
     async def _newest(self, grant: Grant, key: str, domain: str | None) -> Message | None:
         reach = grant.reach(domain, absent=_ABSENT)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
+from app.access.audit.readings import Readings
 from app.access.grant import Grant
 from app.access.scopes import ALL_SCOPES
 from app.addressing import Domain, Extension, MailboxAddress
@@ -72,7 +73,7 @@ class Lists:
         self.switch_pool, self.readers, self.switch_readers = switch_pool, readers, switch_readers
         storage = RecordingStorage(RecordingPaths(Path("/nowhere"), ROOT))
         self.registry = Registry(pool, switch_pool, storage, _announce, max_age=86400)
-        self.messages = Messages(readers, switch_readers, self.registry, storage)
+        self.messages = Messages(readers, switch_readers, self.registry, storage, Readings(pool))
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
 
     def lines(self, page: PageLines) -> list[LineOut]:

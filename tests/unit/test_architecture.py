@@ -14,7 +14,7 @@ LAYERS: dict[str, int] = {
     "access": 4, "jobs": 4, "access.changes": 5, "access.usage": 5,
     "http": 5, "recordings": 5, "switch": 5,
     "resources": 6,
-    "access.routes": 6, "access.part": 7, "domains": 7, "mailboxes": 8, "messages": 9, "notifications": 10,
+    "access.audit.retention": 5, "access.audit.routes": 6, "access.routes": 6, "access.part": 7, "domains": 7, "mailboxes": 8, "messages": 9, "notifications": 10,
     "service": 11, "offline": 11, "doctor": 12, "sandbox": 13, "cli": 14, "__main__": 15,
 }  # fmt: skip
 INSIDE_A_CAPABILITY = {"model": 0, "grant": 0, "scopes": 0, "store": 1, "routes": 9, "part": 10}
@@ -34,7 +34,8 @@ def imports(path: Path) -> set[str]:
 
 def layer(name: str) -> int:
     """The layer of a module: its own if it has one, else its folder's."""
-    return LAYERS.get(".".join(name.split(".")[:2]), LAYERS[name.split(".", maxsplit=1)[0]])
+    parts = name.split(".")
+    return next(LAYERS[place] for length in (3, 2, 1) if (place := ".".join(parts[:length])) in LAYERS)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(APP)))

@@ -8,6 +8,9 @@ from uuid import uuid4
 
 import structlog
 
+from app.access.audit import store as audit
+from app.access.audit.model import Action, AuditEntry
+from app.access.grant import Grant
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection, Pool
 from app.errors import Invalid, VoicemailError
@@ -57,13 +60,16 @@ class Adoption:
         cipher: PinCipher,
         directory: FilesDirectory,
         style: Format,
+        by: Grant,
     ) -> None:
+        """``by``: whom the audit names."""
         self._pool = pool
         self._owner = owner
         self._domain = Domain(owner.domain)
         self._cipher = cipher
         self._directory = directory
         self._style: Format = style
+        self._by = by
 
     @property
     def folder(self) -> Path:
@@ -87,6 +93,9 @@ class Adoption:
                 await entries.raise_revisions(connection, self._domain, sorted(one.extension for one in some))
                 await connection.execute(ADOPTED, self._domain, [one.extension for one in some], [one.stamp for one in some])
                 await self._note_pins(connection, new)
+                await audit.insert(
+                    connection, [AuditEntry.of(self._by, Action.MAILBOX_ADOPT, mailbox=one.address, target=one.id) for one in new]
+                )
             log.info("mailboxes_adopted", files=len(some), new=len(new))
         return len(taken)
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from app.access.audit import store as audit
+from app.access.audit.model import Action, AuditEntry, Result
+from app.access.origin import Actor
 from app.addressing import Domain, MailboxAddress
 from app.database.pool import Pool
 from app.errors import Unavailable
@@ -20,6 +23,7 @@ from app.mailboxes import fields, store
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
 from app.mailboxes.directory.store import Entry
+from app.mailboxes.model import Mailbox
 from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
 from app.switch.esl.reply import Event
 from app.switch.tables.prefs import VoicemailTables
@@ -138,10 +142,24 @@ class PhonePins:
             if adopted:
                 await store.update(connection, replace(mailbox, sealed_pin=self._cipher.seal(mailbox.id, new[-1])))
                 await entries.raise_revisions(connection, address.domain, [address.extension])
+                await audit.insert(connection, [_set_by_phone(mailbox)])
             await entries.note_seen(connection, address, entry.prefs_digest, digest)
         if new:
             log.info("pin_set_by_phone" if adopted else "pin_in_voicemail_prefs_not_usable", extension=address.extension)
         return adopted
+
+
+def _set_by_phone(mailbox: Mailbox) -> AuditEntry:
+    return AuditEntry(
+        action=Action.PIN_SET,
+        result=Result.DONE,
+        actor=Actor.PHONE,
+        name="",
+        domain=mailbox.address.domain,
+        extension=mailbox.address.extension,
+        target=str(mailbox.id),
+        detail="password",
+    )
 
 
 def _acceptable(pin: str) -> bool:

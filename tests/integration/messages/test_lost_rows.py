@@ -21,6 +21,7 @@ from app.messages.rescue import Rescue
 from app.recordings.paths import RecordingPaths
 from app.switch.commands import Command
 from app.switch.esl.reply import Event, Reply
+from tests.support.access_tokens import OPERATOR
 from tests.support.intake_under_test import IntakeUnderTest
 from tests.support.switch_rows import DOMAIN, ROOT, insert, switch_row
 from tests.support.switches import switch_with
@@ -164,7 +165,7 @@ async def test_an_orphan_is_delivered_to_the_mailbox_of_its_own_domain(
         made_old(site.leave_file(f"{ROOT}/{domain}/101/msg_1.wav"))
 
     found = [orphan async for orphan in site.orphans.find()]
-    delivered = await site.orphans.deliver(found)
+    delivered = await site.orphans.deliver(OPERATOR, found)
 
     assert {str(orphan.address) for orphan in found} == {f"101@{DOMAIN}", f"101@{OTHER}", "101@unhosted.example"}
     assert sorted(delivered) == sorted([f"{DOMAIN}/101/msg_1.wav", f"{OTHER}/101/msg_1.wav"])
@@ -248,7 +249,7 @@ async def test_a_recording_whose_row_this_service_removed_is_no_orphan_and_gets_
     )
 
     assert [found async for found in site.orphans.find()] == []
-    assert await site.orphans.deliver([orphan]) == []
+    assert await site.orphans.deliver(OPERATOR, [orphan]) == []
     assert await site.rows() == []
 
 
@@ -494,7 +495,7 @@ async def test_recordings_without_a_row_are_found_told_once_and_delivered(site: 
 
     assert await site.orphans.look() == site.orphans.count == 3
     found = [orphan async for orphan in site.orphans.find()]
-    delivered = await site.orphans.deliver([orphan for orphan in found if orphan.address])
+    delivered = await site.orphans.deliver(OPERATOR, [orphan for orphan in found if orphan.address])
 
     assert {orphan.file_path for orphan in found} == {without, lost_later, f"{ROOT}/stray/msg_1.wav"}
     assert len(delivered) == 2
@@ -506,7 +507,7 @@ async def test_recordings_without_a_row_are_found_told_once_and_delivered(site: 
     await site.world.intake.step()
     assert set(await site.world.announced()) - set(announced_before) == {without}
     assert await site.orphans.look() == 1
-    assert await site.orphans.deliver(found) == []
+    assert await site.orphans.deliver(OPERATOR, found) == []
 
 
 def delivered_paths(found: Sequence[Any]) -> list[str]:

@@ -1,0 +1,131 @@
+"""A row of the audit as a value. Texts of others are cut and cleaned here, so that every row fits its table."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from typing import Self
+from uuid import UUID
+
+from app.access.grant import Grant
+from app.access.origin import Actor
+from app.addressing import MailboxAddress
+from app.text import one_line
+
+_LONGEST = 255  # characters of a name
+_LONGEST_DETAIL = 1000
+
+
+class Action(StrEnum):
+    """What was done, or asked for."""
+
+    MAILBOX_CREATE = "mailbox.create"
+    MAILBOX_CHANGE = "mailbox.change"
+    MAILBOX_DELETE = "mailbox.delete"
+    MAILBOX_ADOPT = "mailbox.adopt"
+    PIN_SET = "pin.set"  # a change of a mailbox that sets its PIN
+    PIN_READ = "pin.read"
+    MESSAGE_AUDIO = "message.audio"
+    MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
+    DOMAIN_CREATE = "domain.create"
+    DOMAIN_CHANGE = "domain.change"
+    DOMAIN_DELETE = "domain.delete"
+    TOKEN_CREATE = "token.create"  # noqa: S105 - the name of an action
+    TOKEN_ROTATE = "token.rotate"  # noqa: S105
+    TOKEN_REVOKE = "token.revoke"  # noqa: S105
+    REQUEST = "request"  # of refused requests, whatever they asked for
+
+
+class Result(StrEnum):
+    """How it ended."""
+
+    DONE = "done"
+    ALLOWED = "allowed"  # written before the answer, so whether the client received it is not known
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One row."""
+
+    action: Action
+    result: Result
+    actor: Actor
+    name: str
+    token_id: UUID | None = None
+    address: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+    domain: str | None = None
+    extension: str | None = None
+    target: str = ""
+    detail: str = ""
+    count: int = 1
+    at: datetime | None = None  # None: now
+
+    @classmethod
+    def of(
+        cls,
+        grant: Grant,
+        action: Action,
+        *,
+        mailbox: MailboxAddress | None = None,
+        domain: str | None = None,
+        extension: str | None = None,
+        target: object = "",
+        detail: str = "",
+        result: Result = Result.DONE,
+        count: int = 1,
+    ) -> Self:
+        """What the caller with this grant did; ``mailbox``, or a domain and an extension as the switch writes them."""
+        if mailbox is not None:
+            domain, extension = mailbox.domain, mailbox.extension
+        origin = grant.origin
+        return cls(
+            action=action,
+            result=result,
+            actor=origin.actor,
+            name=clean(grant.name),
+            token_id=grant.token_id,
+            address=plain_address(origin.address),
+            user_agent=clean(origin.user_agent),
+            request_id=clean(origin.request_id),
+            domain=None if domain is None else clean(domain),
+            extension=None if extension is None else clean(extension),
+            target=clean(str(target)),
+            detail=clean(detail, _LONGEST_DETAIL),
+            count=count,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row as it was kept: ``at`` and ``id`` are its place in the list."""
+
+    at: datetime
+    id: int
+    entry: AuditEntry
+
+
+def clean(text: str, limit: int = _LONGEST) -> str:
+    """Other people's text as it is kept and as it is looked for."""
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
+    return one_line(text, limit)
+
+
+def plain_address(text: str) -> str:
+    """An IP address in its usual form, IPv4 also if it came over IPv6; "" for what is none, such as a local socket's."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return str(mapped or address)
+
+
+def network_of(address: str) -> str:
+    """What refused requests are counted by: an IPv4 address, or the /64 of an IPv6 address, all of which is one customer's."""
+    return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address
