@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.config import Settings, load_settings
+from app.doctor.audit import check_audit
 from app.doctor.database import check_database, check_embedded, check_switch_tables
 from app.doctor.directory import check_directory, check_mailboxes, domains_served
 from app.doctor.mail import check_mail
@@ -85,6 +86,8 @@ async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
     own = settings.database_url.get_secret_value() if settings.database_url else None
     switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else own
     own_well = tell(await check_database(own)) if own else tell(check_embedded())
+    if own_well and own:
+        tell(await check_audit(own))
     tables_well = bool(switch_dsn) and tell(await check_switch_tables(switch_dsn or ""))
     if not switch_dsn:
         tell([_no_switch_database()])

@@ -65,6 +65,7 @@ ROUTES: dict[str, Route] = {
     "GET /v1/token/{name}": Route(Scope.ADMIN, ("{token}",), hidden=True),
     "POST /v1/token/{name}/rotate": Route(Scope.ADMIN, ("{token}",), {}, hidden=True),
     "DELETE /v1/token/{name}": Route(Scope.ADMIN, ("{token}",), hidden=True),
+    "GET /v1/audit": Route(Scope.ADMIN, hidden=True, foreign="own"),
     "GET /v1/domain": Route(Scope.ADMIN, hidden=True, foreign="own"),
     "POST /v1/domain": Route(Scope.ADMIN, body={"name": "{new}"}, hidden=True, foreign="own"),
     "GET /v1/domain/{name}": Route(Scope.ADMIN, (DOMAIN,), hidden=True),
