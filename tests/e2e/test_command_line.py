@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import pwd
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -337,3 +338,33 @@ async def test_a_wrong_call_gets_the_usage(offline: Site, arguments: list[str]) 
 
     assert status == (0 if "--help" in arguments else 2)
     assert "Usage: voicemail" in output + errors
+
+
+async def test_the_audit_names_who_ran_a_command_and_is_listed(offline: Site) -> None:
+    environment = offline.environment() | {"SUDO_USER": "alice\n🎉"}
+
+    async def run(*arguments: str) -> list[list[str]]:
+        status, output, errors = await voicemail(*arguments, environment=environment, folder=offline.folder)
+        assert status == 0, errors
+        return [line.split("\t") for line in output.splitlines()]
+
+    await run("domain", "create", "a.example")
+    await run("token", "create", "x", "--domain", "a.example", "--scope", "message:read")
+    user = pwd.getpwuid(os.getuid()).pw_name
+
+    made, domain = await run("audit", "list", "--since", "1h")
+
+    assert made[1:7] == [f"command {user} (sudo of alice 🎉)", "-", "token.create", "a.example", "x", "done"]
+    assert domain[1:7] == [f"command {user} (sudo of alice 🎉)", "-", "domain.create", "a.example", "-", "done"]
+    assert await run("audit", "list", "--limit", "1") == [made]
+    assert await run("audit", "list", "--action", "domain.create", "--domain", "a.example") == [domain]
+    assert await run("audit", "list", "--until", "1h") == await run("audit", "list", "--who", "nobody") == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--action", "x"), ("--address", "x"), ("--since", "soon"), ("--until", "2026-99-01"), ("--limit", "0")]
+)
+def test_a_wrong_option_of_the_audit_is_named(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "list", option, value]) == 2
+
+    assert option in capsys.readouterr().err

@@ -96,9 +96,7 @@ async def test_a_token_s_own_refusals_are_not_crowded_out(refusals: Refusals, ta
     [("2001:db8::1", "2001:db8::/64"), ("2001:DB8:0:0:ffff::9", "2001:db8::/64"), ("fe80::1%eth0", "fe80::/64"),
      ("::ffff:192.0.2.1", "192.0.2.1"), ("", ""), ("x\n", "")],
 )  # fmt: skip
-async def test_an_address_is_counted_by_what_one_client_holds(
-    refusals: Refusals, table: Table, address: str, kept: str
-) -> None:
+async def test_an_address_is_counted_by_what_one_client_holds(refusals: Refusals, table: Table, address: str, kept: str) -> None:
     refusals.note(Unauthorized(), NOBODY, address)
     await refusals.flush(unfinished=True)
 
