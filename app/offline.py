@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from app.access.audit.service import Audit
+from app.access.command_line import operator
 from app.access.grant import Grant
-from app.access.origin import COMMAND_LINE, system_user
 from app.access.tokens import Tokens
 from app.addressing import Domain
 from app.config import Settings
@@ -52,7 +52,7 @@ async def open_administration(settings: Settings) -> AsyncIterator[Administratio
         try:
             hosted = Domains(pool, domain)
             await hosted.ensure_default()
-            yield Administration(_operator(domain), Tokens(pool, domain), hosted, Audit(pool))
+            yield Administration(operator(domain), Tokens(pool, domain), hosted, Audit(pool))
         finally:
             await close_pool(pool)
 
@@ -80,7 +80,7 @@ async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
                     cipher=cipher,
                     directory=folders.of(one),
                     style=settings.directory_format,
-                    by=_operator(domain),
+                    by=operator(domain),
                 )
                 for one in known
                 if folders.serves(one)
@@ -106,9 +106,4 @@ async def open_orphans(settings: Settings) -> AsyncIterator[OrphanWork]:
         await resources.switch.socket.wait_connected(_SWITCH_CONNECTS)
         rescue = Rescue(resources.pool, resources.switch, resources.storage, lambda _: None)
         orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
-        yield OrphanWork(_operator(resources.domain), orphans)
-
-
-def _operator(domain: Domain) -> Grant:
-    """Everything, for whoever runs the command; the audit names the system's user."""
-    return Grant.everything(system_user(), domain).asked_from(COMMAND_LINE)
+        yield OrphanWork(operator(resources.domain), orphans)

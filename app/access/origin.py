@@ -1,7 +1,5 @@
 """Where a call came from. A grant carries it, so that whatever is audited can say it."""
 
-import os
-import pwd
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,14 +25,3 @@ class Origin:
 
 
 HERE = Origin(Actor.SERVICE)
-COMMAND_LINE = Origin(Actor.COMMAND)
-
-
-def system_user() -> str:
-    """Who runs this process, and who became that user by sudo."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # as in a container that runs as a number
-        user = str(os.getuid())
-    by = os.environ.get("SUDO_USER", "")
-    return f"{user} (sudo of {by})" if by and by != user else user
