@@ -12,6 +12,10 @@ import asyncpg
 import pytest
 
 from app.access.scopes import ALL_SCOPES, Scope
+from app.database.pool import close_pool, open_pool
+from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
+from app.mailboxes.pins.phone import PhonePins
+from app.switch.tables.prefs import VoicemailTables
 from tests.support.access_tokens import make_token
 from tests.support.pbx import DOMAIN, TOKEN, Site
 from tests.support.switch_rows import COLUMNS, switch_row
@@ -107,6 +111,22 @@ async def test_a_row_says_who_and_from_where(api: Site, trail: Trail, extension:
     assert (row["actor"], row["who"], row["address"], row["user_agent"]) == ("token", trail.name, "127.0.0.1", AGENT)
     assert row["token_id"] == (await api.get(f"/v1/token/{trail.name}"))["id"]
     assert began - timedelta(seconds=5) < datetime.fromisoformat(row["at"]) < datetime.now(UTC) + timedelta(seconds=5)
+
+
+async def test_a_pin_that_is_set_by_phone_leaves_a_row(api: Site, extension: str, connection: asyncpg.Connection) -> None:
+    made = await api.create(extension)
+    await connection.execute(
+        "INSERT INTO voicemail_prefs (username, domain, password) VALUES ($1, $2, '73190')", extension, DOMAIN
+    )
+    pool = await open_pool(api.dsn, size=3, application_name="test")
+    cipher = PinCipher(load_or_create_key(None, api.folder))
+
+    await PhonePins(pool, cipher, VoicemailTables(pool)).sync()  # unless the service did it a moment ago
+
+    await close_pool(pool)
+    (row,) = (await api.get(f"/v1/audit?action=pin.set&extension={extension}"))["data"]
+    assert (row["actor"], row["who"], row["address"]) == ("phone", "", None)
+    assert told(row) == ("pin.set", DOMAIN, extension, made["id"], "password", "done", 1)
 
 
 async def test_the_token_of_the_settings_is_named_and_has_no_id(api: Site, extension: str) -> None:

@@ -221,7 +221,10 @@ async def test_files_without_a_mark_are_left_and_can_be_adopted(pbx: Site, empty
         assert files(pbx) == before
         assert (await adopt(pbx, "--yes", **lost))[0] == 0
         await until_directory(pbx, "ok")
+        audited = (await pbx.get("/v1/audit?action=mailbox.adopt"))["data"]
 
+    assert {row["extension"] for row in audited} == set(PINS)
+    assert {row["actor"] for row in audited} == {"command"}
     assert all(b"<!-- voicemail installation=" in content for content, *_ in files(pbx).values())
 
 

@@ -499,6 +499,8 @@ async def test_recordings_without_a_row_are_found_told_once_and_delivered(site: 
 
     assert {orphan.file_path for orphan in found} == {without, lost_later, f"{ROOT}/stray/msg_1.wav"}
     assert len(delivered) == 2
+    audited = await site.pool.fetch("SELECT name, extension, target FROM voicemail.audit WHERE action = 'message.deliver'")
+    assert {tuple(row) for row in audited} == {("operator", "101", path) for path in delivered}
     rows = {row["file_path"]: row for row in await site.rows()}
     assert (rows[lost_later]["uuid"], rows[lost_later]["created_epoch"]) == (uuid, 77)
     assert rows[without]["cid_name"] == "anonymous"
