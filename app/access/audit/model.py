@@ -50,7 +50,7 @@ class Result(StrEnum):
 class AuditEntry:
     """One row."""
 
-    action: Action
+    action: str  # an ``Action``, or one of a newer release
     result: Result
     actor: Actor
     name: str

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -37,14 +38,20 @@ class _Key(NamedTuple):
     network: str
 
 
+@dataclass(slots=True)
+class _Minute:
+    number: int
+    counts: Counter[_Key] = field(default_factory=Counter)
+    rest: Counter[Result] = field(default_factory=Counter)
+
+
 class Refusals:
     """The requests of this process that ended in 401, 403 or 404. Whatever is not written yet is lost by ``kill -9``."""
 
     def __init__(self, write: Write, clock: Callable[[], float] = time.time) -> None:
         self._write, self._clock = write, clock
-        self._minute = 0
-        self._counts: Counter[_Key] = Counter()
-        self._rest: Counter[Result] = Counter()
+        self._minute = _Minute(0)
+        self._ended: list[_Minute] = []
         self._waiting: list[AuditEntry] = []
 
     def note(self, error: Exception, grant: Grant, address: str) -> None:
@@ -54,10 +61,11 @@ class Refusals:
             return
         self._turn_over()
         key = _Key(result, grant.name, grant.token_id, network_of(plain_address(address)))
-        if key in self._counts or len(self._counts) < _MOST_KEYS:
-            self._counts[key] += 1
+        counts = self._minute.counts
+        if key in counts or len(counts) < _MOST_KEYS:
+            counts[key] += 1
         else:
-            self._rest[result] += 1
+            self._minute.rest[result] += 1
 
     async def run(self) -> None:
         """Write the minutes that are over until cancelled, and then what is left."""
@@ -81,30 +89,34 @@ class Refusals:
     async def flush(self, *, unfinished: bool = False) -> None:
         """Write the minutes that are over, and this one too if it is ``unfinished``. What cannot be written waits on."""
         self._turn_over(at_once=unfinished)
-        taken, self._waiting = self._waiting, []
-        if not taken:
+        ended, self._ended = self._ended, []
+        entries = [*self._waiting, *(entry for minute in ended for entry in _rows(minute))]
+        self._waiting = []
+        if not entries:
             return
         try:
-            await self._write(taken)
+            await self._write(entries)
         except BaseException:
-            self._waiting = [*taken, *self._waiting][-_MOST_WAITING:]
+            self._waiting = [*entries, *self._waiting][-_MOST_WAITING:]
             raise
 
     def _turn_over(self, *, at_once: bool = False) -> None:
-        """Make rows of the minute that was counted, if it is over."""
-        minute = int(self._clock()) // 60
-        if minute == self._minute and not at_once:
-            return
-        # A token's own refusals first: there are fewer of them, and they say more.
-        ranked = sorted(self._counts.items(), key=lambda item: (item[0].name == "", -item[1]))
-        for key, count in ranked[ROWS_A_MINUTE:]:
-            self._rest[key.result] += count
-        rows = [*ranked[:ROWS_A_MINUTE], *((_Key(result, "", None, ""), count) for result, count in self._rest.items())]
-        at = datetime.fromtimestamp(self._minute * 60, UTC)
-        self._waiting = [*self._waiting, *(_entry(key, count, at) for key, count in rows)][-_MOST_WAITING:]
-        self._counts.clear()
-        self._rest.clear()
-        self._minute = minute
+        """Begin another minute if this one is over; it is on the way of a request, so nothing is made of the last one yet."""
+        number = int(self._clock()) // 60
+        if number != self._minute.number or at_once:
+            if self._minute.counts:
+                self._ended.append(self._minute)
+            self._minute = _Minute(number)
+
+
+def _rows(minute: _Minute) -> list[AuditEntry]:
+    """The rows of a minute. A token's own refusals first: there are fewer of them, and they say more."""
+    at = datetime.fromtimestamp(minute.number * 60, UTC)
+    ranked = sorted(minute.counts.items(), key=lambda item: (item[0].name == "", -item[1]))
+    for key, count in ranked[ROWS_A_MINUTE:]:
+        minute.rest[key.result] += count
+    alone = [_entry(key, count, at) for key, count in ranked[:ROWS_A_MINUTE]]
+    return [*alone, *(_entry(_Key(result, "", None, ""), count, at) for result, count in minute.rest.items())]
 
 
 def _entry(key: _Key, count: int, at: datetime) -> AuditEntry:

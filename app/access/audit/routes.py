@@ -82,7 +82,7 @@ class AuditOut(BaseModel):
     address: Annotated[str | None, Field(description="the client's; of refused requests over IPv6 its /64")]
     user_agent: str
     request_id: str
-    action: Action
+    action: Annotated[str, Field(description="such as pin.read; later releases have more")]
     domain: Annotated[str | None, Field(description="null: it is about none, or about several")]
     extension: str | None
     target: Annotated[str, Field(description="the id of a message or a mailbox, or the name of a token")]

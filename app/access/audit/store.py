@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.access.audit.model import Action, AuditEntry, Line, Result
+from app.access.audit.model import AuditEntry, Line, Result
 from app.access.origin import Actor
 from app.database.pool import Connection, Pool
 
@@ -94,7 +94,7 @@ async def purge(pool: Pool, keep_days: int, most: int) -> int:
 
 def _line(row: Mapping[str, Any]) -> Line:
     entry = AuditEntry(
-        action=Action(row["action"]),
+        action=row["action"],
         result=Result(row["result"]),
         actor=Actor(row["actor"]),
         name=row["name"],
