@@ -1,7 +1,9 @@
 """A real PostgreSQL for every test: one server a run, one fresh database a test."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +18,10 @@ from app.sandbox.tables import TABLES
 from tests.support.access_tokens import LAB, make_domains
 from tests.support.databases import another
 from tests.support.pbx import Site, stand_in
+
+# A test's program is compiled once, not at each of its hundreds of starts, also where images ask for the contrary.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 TEMPLATE = "template_voicemail"
 # Nothing in these databases has to outlive a power cut; tests of durability start servers of their own.
