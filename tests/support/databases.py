@@ -1,5 +1,6 @@
 """Databases of the test server: lent to one test after the other, and as new for each."""
 
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -72,11 +73,9 @@ class Databases:
 
     async def take_back(self, dsn: str) -> None:
         """End every session of a database, and make it as new."""
-        try:
+        clean = False
+        with suppress(OSError, asyncpg.PostgresError):  # it may be gone, take no connection, or be read-only
             connection = await asyncpg.connect(dsn)
-        except (OSError, asyncpg.PostgresError):  # it is gone, or takes no connection
-            clean = False
-        else:
             try:
                 await connection.execute(_END_OTHERS)
                 clean = await self._clean(connection)
