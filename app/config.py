@@ -10,11 +10,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app import fields
 from app.addressing import Domain
 from app.errors import FieldError, Invalid, SettingsError
 
@@ -32,9 +33,10 @@ def _domain(text: str) -> str:
 
 
 def _time_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError("must be a name of the time zone database, such as Asia/Ho_Chi_Minh")
-    return name
+    try:
+        return fields.time_zone(name)
+    except ValueError as error:
+        raise ValueError(f"{error}, such as Asia/Ho_Chi_Minh") from None
 
 
 def _one_line(text: str) -> str:

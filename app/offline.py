@@ -1,8 +1,12 @@
-"""The work of commands on the database and the switch that needs no running service."""
+"""The work of commands on the database and the switch that needs no running service.
+
+Each function loads the rest of the program only as far as it needs it: most of a command's time is its start.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from app.access.audit.service import Audit
 from app.access.command_line import operator
@@ -13,15 +17,11 @@ from app.config import Settings
 from app.database.migrations import migrate
 from app.database.pool import close_pool, open_pool
 from app.domains.service import Domains
-from app.mailboxes.directory.adopt import Adoption
-from app.mailboxes.directory.installation import domains, made_id
-from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
-from app.mailboxes.service import check_key
-from app.messages.orphans import Orphans
-from app.messages.rescue import Rescue
 from app.resources import make_data_dir, open_database, open_resources
-from app.switch.directory.domains import DomainFolders
-from app.switch.esl.event_socket import EventSocket
+
+if TYPE_CHECKING:
+    from app.mailboxes.directory.adopt import Adoption
+    from app.messages.orphans import Orphans
 
 _SWITCH_CONNECTS = 5.0  # seconds within which a running switch accepts the login
 
@@ -58,8 +58,15 @@ async def open_administration(settings: Settings) -> AsyncIterator[Administratio
 
 
 @asynccontextmanager
-async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
+async def open_adoption(settings: Settings) -> AsyncIterator["list[Adoption]"]:
     """The files that could be adopted, for each domain. Raises as ``migrate_database`` does, and ``SettingsError``."""
+    from app.mailboxes.directory.adopt import Adoption
+    from app.mailboxes.directory.installation import domains, made_id
+    from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
+    from app.mailboxes.service import check_key
+    from app.switch.directory.domains import DomainFolders
+    from app.switch.esl.event_socket import EventSocket
+
     make_data_dir(settings)
     domain = Domain.parse(settings.domain)
     async with open_database(settings) as dsn:
@@ -94,12 +101,15 @@ class OrphanWork:
     """What ``voicemail recording orphans`` works with."""
 
     grant: Grant
-    orphans: Orphans
+    orphans: "Orphans"
 
 
 @asynccontextmanager
 async def open_orphans(settings: Settings) -> AsyncIterator[OrphanWork]:
     """The recordings without a row, also if no service runs. Raises as ``migrate_database`` does."""
+    from app.messages.orphans import Orphans
+    from app.messages.rescue import Rescue
+
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
         resources.switch.socket.start()

@@ -14,22 +14,20 @@ from app.addressing import Domain
 from app.config import PREFIX, Settings
 from app.database.migrations import migrate
 from app.database.pool import Pool, close_pool, keep_session, open_pool
-from app.database.readers import Readers
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import DatabaseUnavailable, SettingsError
-from app.jobs.leader import Leader
 from app.jobs.loop import Trouble
-from app.jobs.queue import Jobs
-from app.jobs.sweep import Due
-from app.recordings.paths import RecordingPaths
-from app.recordings.storage import RecordingStorage
-from app.switch.esl.event_socket import EventSocket
-from app.switch.switch import Switch
-from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
 
-if TYPE_CHECKING:  # a command that opens the resources needs no aiohttp
+if TYPE_CHECKING:  # a command that opens the resources needs no aiohttp, and one that opens the database neither queue nor switch
+    from app.database.readers import Readers
     from app.http.health import Check
     from app.http.metrics import Measure
+    from app.jobs.leader import Leader
+    from app.jobs.queue import Jobs
+    from app.jobs.sweep import Due
+    from app.recordings.paths import RecordingPaths
+    from app.recordings.storage import RecordingStorage
+    from app.switch.switch import Switch
 
 log = structlog.get_logger(__name__)
 
@@ -48,13 +46,13 @@ class Resources:
     dsn: str
     switch_dsn: str
     pool: Pool
-    readings: Readings  # of PINs and audio, for the audit
-    readers: Readers  # the same as the switch's if its tables are in our database
-    jobs: Jobs
-    leader: Leader
-    switch: Switch
-    paths: RecordingPaths
-    storage: RecordingStorage
+    readings: "Readings"  # of PINs and audio, for the audit
+    readers: "Readers"  # the same as the switch's if its tables are in our database
+    jobs: "Jobs"
+    leader: "Leader"
+    switch: "Switch"
+    paths: "RecordingPaths"
+    storage: "RecordingStorage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Part:
     routes: tuple[object, ...] = ()
     always: tuple[Run, ...] = ()
     leading: tuple[Run, ...] = ()
-    due: Mapping[str, Due] = field(default_factory=dict)  # by entrypoint: what the sweep queues
+    due: "Mapping[str, Due]" = field(default_factory=dict)  # by entrypoint: what the sweep queues
     measures: "Mapping[str, Measure]" = field(default_factory=dict)  # by their names in /metrics
     checks: "Mapping[str, Check]" = field(default_factory=dict)
 
@@ -82,6 +80,15 @@ def make_data_dir(settings: Settings) -> None:
 
 async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources:
     """Open everything that the parts share; ``stack`` closes it. Waits for a database that is away. Raises ``SchemaError``."""
+    from app.database.readers import Readers
+    from app.jobs.leader import Leader
+    from app.jobs.queue import Jobs
+    from app.recordings.paths import RecordingPaths
+    from app.recordings.storage import RecordingStorage
+    from app.switch.esl.event_socket import EventSocket
+    from app.switch.switch import Switch
+    from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
+
     domain = Domain.parse(settings.domain)
     dsn = await stack.enter_async_context(open_database(settings))
     await when_database_answers(lambda: migrate(dsn))

@@ -1,7 +1,9 @@
 """A real PostgreSQL for every test: one server a run, one fresh database a test."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
@@ -14,8 +16,12 @@ from app.database.pool import Pool, open_pool
 from app.embedded.postgres import EmbeddedPostgres
 from app.sandbox.tables import TABLES
 from tests.support.access_tokens import LAB, make_domains
-from tests.support.databases import another
+from tests.support.databases import Databases, another
 from tests.support.pbx import Site, stand_in
+
+# A test's program is compiled once, not at each of its hundreds of starts, also where images ask for the contrary.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 TEMPLATE = "template_voicemail"
 # Nothing in these databases has to outlive a power cut; tests of durability start servers of their own.
@@ -46,22 +52,25 @@ async def template(postgres: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def databases(postgres: str, template: str) -> Databases:
+    """Copies of the template, for tests that need more than one, or one for a module."""
+    return Databases(postgres, template)
+
+
+@pytest.fixture(scope="session")
 def database_numbers() -> "count[int]":
     """What keeps the names of a run's databases apart."""
     return count(1)
 
 
 @pytest.fixture
-async def database(postgres: str, template: str, database_numbers: "count[int]") -> AsyncIterator[str]:
+async def database(databases: Databases) -> AsyncIterator[str]:
     """The DSN of a fresh, migrated database with the switch's own tables in it."""
-    name = f"test_{next(database_numbers)}"
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    dsn = await databases.lend()
     try:
-        yield another(postgres, name)
+        yield dsn
     finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+        await databases.take_back(dsn)
 
 
 @pytest.fixture

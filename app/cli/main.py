@@ -1,7 +1,6 @@
 """Assembles the ``voicemail`` command and turns every expected failure into a sentence and an exit status."""
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,8 @@ cli.add_typer(recording.cli, name="recording")
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         print(f"voicemail {version('freeswitch-voicemail')}")
         raise typer.Exit
 

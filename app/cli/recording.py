@@ -1,7 +1,5 @@
 """``voicemail recording``: the files of messages."""
 
-import asyncio
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -27,6 +25,9 @@ def orphans(
     yes: Annotated[bool, typer.Option("--yes", help="deliver without asking")] = False,
 ) -> int:
     """List the recordings older than ten minutes that no row of the switch names."""
+    import asyncio
+    from datetime import datetime
+
     from app.offline import open_orphans
 
     configured = settings(context)

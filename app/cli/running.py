@@ -4,14 +4,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
-import uvloop
 
-from app.access.grant import Grant
-from app.config import Settings, load_settings
-from app.logs import configure_logging
+if TYPE_CHECKING:
+    from app.access.grant import Grant
+    from app.config import Settings
 
 T = TypeVar("T")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -22,7 +21,7 @@ _PAGE = 1000
 class Pages(Protocol[T]):
     """A service's function that gives a page of a list."""
 
-    def __call__(self, grant: Grant, *, limit: int, offset: int) -> Awaitable[tuple[list[T], int]]:
+    def __call__(self, grant: "Grant", *, limit: int, offset: int) -> Awaitable[tuple[list[T], int]]:
         """A page, and how many there are."""
 
 
@@ -31,8 +30,11 @@ def env_file(context: typer.Context) -> Path:
     return context.obj if isinstance(context.obj, Path) else Path(".env")
 
 
-def settings(context: typer.Context) -> Settings:
+def settings(context: typer.Context) -> "Settings":
     """The settings of this process, with logging set up as they say. Raises ``SettingsError``."""
+    from app.config import load_settings
+    from app.logs import configure_logging
+
     found = load_settings(env_file=env_file(context))
     configure_logging(found.log_level)
     return found
@@ -40,6 +42,8 @@ def settings(context: typer.Context) -> Settings:
 
 def run(work: Coroutine[Any, Any, int]) -> int:
     """Run ``work`` on an event loop and return its exit status."""
+    import uvloop
+
     return uvloop.run(work)
 
 
@@ -51,7 +55,7 @@ def duration(text: str, option: str) -> timedelta:
     return length
 
 
-async def page_through(pages: Pages[T], grant: Grant) -> AsyncIterator[T]:
+async def page_through(pages: Pages[T], grant: "Grant") -> AsyncIterator[T]:
     """Everything in a list, page by page."""
     offset, total = 0, 1
     while offset < total:

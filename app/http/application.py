@@ -58,7 +58,7 @@ def build(
     for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
         application.router.add_route("*", f"{path}/", _without_slash)
     public.add(add_metrics(application, measures))
-    public.update(add_docs(application, orjson.dumps(describe(found, title=title, version=version))))
+    public.update(add_docs(application, lambda: orjson.dumps(describe(found, title=title, version=version))))
     return application
 
 

@@ -1,5 +1,7 @@
 """``/openapi.json`` and ``/docs``: the API's description, for machines and for people, without files from other hosts."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -21,11 +23,18 @@ _POLICY = (
 )
 
 
-def add_docs(application: web.Application, document: bytes) -> list[object]:
-    """Serve the OpenAPI document and the page that shows it; the handlers, none of which needs a token."""
+def add_docs(application: web.Application, document: Callable[[], bytes]) -> list[object]:
+    """Serve the OpenAPI document and the page that shows it; the handlers, none of which needs a token.
+
+    ``document`` is called in a thread, as making the document takes long: at the first request for it, not at each start.
+    """
+    made: bytes | None = None
 
     async def openapi(_request: web.Request) -> web.Response:
-        return web.Response(body=document, content_type="application/json")
+        nonlocal made
+        if made is None:
+            made = await asyncio.to_thread(document)
+        return web.Response(body=made, content_type="application/json")
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text=_PAGE, content_type="text/html", headers={"Content-Security-Policy": _POLICY})

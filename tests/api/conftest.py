@@ -3,27 +3,23 @@
 import itertools
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import pytest
 
-from tests.support.databases import another
+from tests.support.databases import Databases
 from tests.support.pbx import Site, stand_in
 
 
 @pytest.fixture(scope="module")
-async def api(postgres: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+async def api(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """The service with its stand-in switch and mail catcher."""
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE test_api TEMPLATE {template}")
-    folder, dsn = tmp_path_factory.mktemp("api"), another(postgres, "test_api")
+    folder, dsn = tmp_path_factory.mktemp("api"), await databases.lend()
     site = Site(dsn, folder, stand_in(dsn, folder))
     try:
         await site.open()
         yield site
     finally:
         await site.close()
-        await admin.execute("DROP DATABASE test_api WITH (FORCE)")
-        await admin.close()
+        await databases.take_back(dsn)
 
 
 @pytest.fixture(scope="session")

@@ -10,28 +10,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from openapi_spec_validator import validate
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from app.addressing import Extension
 from app.errors import Invalid
 from tests.support.pbx import TOKEN, Site
-
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-    negative_data_rejection,
-]
 
 
 @pytest.fixture
@@ -41,6 +24,8 @@ async def document(api: Site) -> dict[str, Any]:
 
 async def test_it_is_a_valid_openapi_3_1_document(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1.")
+    from openapi_spec_validator import validate  # slow to load, as below
+
     validate(document)
 
 
@@ -189,11 +174,23 @@ async def test_the_page_loads_nothing_from_elsewhere(api: Site) -> None:
 
 
 async def test_what_a_tester_makes_up_from_it_is_answered_as_it_says(api: Site, document: dict[str, Any]) -> None:
+    # Loaded here: every process of the suite reads this file, and loading these takes longer than most tests.
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    wanted = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+        checks.negative_data_rejection,
+    ]
     schema = schemathesis.openapi.from_dict(document)
     url = str(api.client._base_url).rstrip("/")
 
     def check(case: Any) -> None:
-        case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS, timeout=20)
+        case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, checks=wanted, timeout=20)
 
     def run() -> list[str]:
         tried = []

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from app.mailboxes.directory import watch
 from app.service import open_service
-from tests.support.databases import another
+from tests.support.databases import Databases
 from tests.support.pbx import DOMAIN, PATIENCE, TOKEN, Site, Switch, voicemail
 from tests.support.plain_client import PlainClient
 
@@ -43,16 +42,13 @@ async def pbx(database: str, tmp_path: Path, switch: Switch) -> AsyncIterator[Si
 
 
 @pytest.fixture
-async def empty(postgres: str, template: str, database_numbers: "count[int]") -> AsyncIterator[str]:
+async def empty(databases: Databases) -> AsyncIterator[str]:
     """A database in which the service never was."""
-    name = f"empty_{next(database_numbers)}"
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    dsn = await databases.lend()
     try:
-        yield another(postgres, name)
+        yield dsn
     finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+        await databases.take_back(dsn)
 
 
 @asynccontextmanager

@@ -4,12 +4,10 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
 import pytest
 
 from app.mailboxes.directory import watch
@@ -17,7 +15,7 @@ from app.mailboxes.pins import phone
 from app.sandbox.mail import CaughtMail
 from app.sandbox.switch import StandInSwitch
 from app.service import open_service
-from tests.support.databases import another
+from tests.support.databases import Databases
 from tests.support.pbx import DOMAIN, PATIENCE, TOKEN, Site, Switch, voicemail
 from tests.support.plain_client import PlainClient
 from tests.support.twin import SECOND
@@ -196,16 +194,12 @@ async def test_a_folder_that_cannot_be_made_is_told_and_keeps_no_other_domain_fr
         await until_pins(pbx, "1111", "2222")
 
 
-async def test_the_mailboxes_of_both_domains_are_adopted_by_another_database(
-    pbx: Site, root: Path, postgres: str, template: str, database_numbers: "count[int]"
-) -> None:
+async def test_the_mailboxes_of_both_domains_are_adopted_by_another_database(pbx: Site, root: Path, databases: Databases) -> None:
     async with serving(pbx, root):
         await both(pbx)
-    name = f"empty_{next(database_numbers)}"
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    empty = await databases.lend()
     try:
-        settings = {"database_url": another(postgres, name), "switch_database_url": pbx.dsn}
+        settings = {"database_url": empty, "switch_database_url": pbx.dsn}
         environment = pbx.environment(directory_path=root / "{domain}", **settings)
         assert (await voicemail("domain", "create", SECOND, environment=environment, folder=pbx.folder))[0] == 0
 
@@ -218,8 +212,7 @@ async def test_the_mailboxes_of_both_domains_are_adopted_by_another_database(
             assert (await pbx.get(f"/v1/voicemail/101?domain={SECOND}"))["password"] == "2222"
             await until_pins(pbx, "1111", "2222")
     finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+        await databases.take_back(empty)
 
 
 def audio_of(mail: CaughtMail) -> bytes:

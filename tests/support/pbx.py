@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +14,12 @@ from app.sandbox.mail import MailCatcher
 from app.sandbox.message_actions import LeftMessage
 from app.sandbox.switch import StandInSwitch
 from app.service import open_service
+from tests.support.programs import CHECKOUT, voicemail
+
+__all__ = ["CHECKOUT", "DOMAIN", "PATIENCE", "TOKEN", "Site", "Switch", "stand_in", "voicemail"]
 
 DOMAIN = "lab.local"
 TOKEN = "a-token-of-the-end-to-end-tests"
-CHECKOUT = Path(__file__).parents[2]
 PATIENCE = 15.0  # seconds for anything that happens by itself
 
 
@@ -118,18 +119,3 @@ def stand_in(database: str, folder: Path) -> StandInSwitch:
     for name in ("recordings", "directory"):
         (folder / name).mkdir()
     return StandInSwitch(database, folder / "recordings", folder / "directory", DOMAIN)
-
-
-async def voicemail(*arguments: str, environment: dict[str, str], folder: Path) -> tuple[int, str, str]:
-    """Run the ``voicemail`` command: its exit status, and what it wrote to standard output and standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "app", *arguments, env=environment | {"PYTHONPATH": str(CHECKOUT)}, cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(), 60)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()

@@ -3,31 +3,26 @@
 import asyncio
 import contextlib
 import signal
-import sys
 from pathlib import Path
 
 import aiohttp
 
-from tests.support.pbx import CHECKOUT
+from tests.support.programs import Program
 
-STARTS = 90.0  # seconds; a start is mostly imports, and those are slow where much else runs
+STARTS = 90.0  # seconds; starts are slow where much else runs
 
 
 class ServiceProcess:
     """One run of the service. ``log`` holds what it wrote."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: Program, log: Path) -> None:
         self._process, self.log = process, log
 
     @classmethod
     async def start(cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok") -> "ServiceProcess":
         """Start it and wait until ``/readyz`` says this status (``""``: whatever it says). One that ends before fails the test."""
         log = folder / "service.log"
-        with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app", "serve", env=environment | {"PYTHONPATH": str(CHECKOUT)},
-                stdout=output, stderr=output, cwd=folder,
-            )  # fmt: skip
+        process = await Program.start("serve", environment=environment, folder=folder, output=log)
         service = cls(process, log)
         try:
             await service._until(f"http://127.0.0.1:{port}/readyz", status)
@@ -38,8 +33,7 @@ class ServiceProcess:
 
     async def kill(self) -> None:
         """Kill it, if it runs."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> int:

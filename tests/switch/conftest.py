@@ -3,27 +3,23 @@
 import os
 import shutil
 from collections.abc import AsyncIterator
-from itertools import count
 
-import asyncpg
 import pytest
 
+from tests.support.databases import Databases
 from tests.support.switches_under_test import DOMAIN, SwitchUnderTest
 
 FREESWITCH = os.environ.get("FREESWITCH_BIN") or shutil.which("freeswitch")
 
 
 @pytest.fixture(scope="session")
-async def switch_database(postgres: str, template: str, database_numbers: "count[int]") -> AsyncIterator[str]:
+async def switch_database(databases: Databases) -> AsyncIterator[str]:
     """The DSN of a database for a switch that lives as long as the run."""
-    name = f"switch_{next(database_numbers)}"
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    dsn = await databases.lend()
     try:
-        yield f"{postgres.rpartition('/')[0]}/{name}"
+        yield dsn
     finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.close()
+        await databases.take_back(dsn)
 
 
 @pytest.fixture(scope="session", params=["sandbox", pytest.param("real", marks=pytest.mark.real_switch)])

@@ -1,6 +1,7 @@
 """The tree is the architecture: imports go one way, and modules stay small enough to read."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -21,10 +22,17 @@ INSIDE_A_CAPABILITY = {"model": 0, "grant": 0, "origin": 0, "scopes": 0, "store"
 MODULES = sorted(APP.rglob("*.py"))
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file, parsed."""
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """The modules of app that a file imports, as dotted names without the ``app.``."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -86,7 +94,7 @@ def test_a_module_is_short_and_says_what_it_is_for(path: Path) -> None:
     text = path.read_text()
 
     assert text.count("\n") <= 400
-    assert ast.get_docstring(ast.parse(text))
+    assert ast.get_docstring(tree(path))
 
 
 def knowing(*libraries: str) -> set[str]:
@@ -94,7 +102,7 @@ def knowing(*libraries: str) -> set[str]:
     return {
         path.relative_to(APP).parts[0]
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in libraries)
         or (isinstance(node, ast.Import) and any(alias.name.split(".")[0] in libraries for alias in node.names))
     }

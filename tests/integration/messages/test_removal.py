@@ -336,14 +336,14 @@ async def test_a_message_that_has_just_come_is_left_alone_for_a_while(
 ) -> None:
     """mod_voicemail writes the row first, and makes the carbon copies from its file after that."""
     slow = MailProcess(
-        database, mail_process.pool, mail_process.recordings, mail.port, mail_process.switch, pace=Pace(0.5, 1.0, 0.0)
+        database, mail_process.pool, mail_process.recordings, mail.port, mail_process.switch, pace=Pace(1.5, 4.0, 0.0)
     )
     shared = str(uuid4())
     path, notification = await mailed(slow, uuid=shared)
 
     await slow.remove(notification)
     at_once = path.exists()
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1.6)
     await insert(mail_process.pool, switch_row(username="102", uuid=shared))
     await slow.remove(notification)
     with_copies = path.exists()
