@@ -13,8 +13,9 @@ from app.database.pool import close_pool, open_pool
 from app.domains.service import Domains
 from app.mailboxes.directory.adopt import Adoption
 from app.mailboxes.directory.installation import domains, made_id
-from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
-from app.mailboxes.service import check_key
+from app.mailboxes.pins.cipher import PinCipher
+from app.mailboxes.pins.keys import load_or_create_keys
+from app.mailboxes.pins.rekey import check_key
 from app.messages.orphans import Orphans
 from app.messages.rescue import Rescue
 from app.resources import make_data_dir, open_database, open_resources
@@ -63,7 +64,7 @@ async def open_adoption(settings: Settings) -> AsyncIterator[list[Adoption]]:
         await migrate(dsn)
         pool = await open_pool(dsn, size=2, application_name="adopt")
         try:
-            cipher = PinCipher(load_or_create_key(settings.secret_key, settings.data_dir))
+            cipher = PinCipher(*load_or_create_keys(settings.secret_key, settings.data_dir))
             await check_key(pool, cipher)
             await Domains(pool, domain).ensure_default()
             async with pool.acquire() as connection:

@@ -12,6 +12,7 @@ import uvloop
 from app.access.grant import Grant
 from app.config import Settings, load_settings
 from app.logs import configure_logging
+from app.settings_files import IMPLICIT
 
 T = TypeVar("T")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -28,7 +29,7 @@ class Pages(Protocol[T]):
 
 def env_file(context: typer.Context) -> Path:
     """The file of settings that ``--env-file`` names, else ``.env``."""
-    return context.obj if isinstance(context.obj, Path) else Path(".env")
+    return context.obj if isinstance(context.obj, Path) else IMPLICIT
 
 
 def settings(context: typer.Context) -> Settings:

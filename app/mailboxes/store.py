@@ -6,7 +6,9 @@ from uuid import UUID
 
 from app.addressing import Domain, Extension, MailboxAddress, MailboxKey
 from app.database.pool import Connection
+from app.domains.model import PinPolicy
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses, split_addresses
+from app.mailboxes.pins.policy import PinRules
 
 _COLUMNS = """m.id, m.domain, m.extension, m.pin_encrypted, m.mail_to, m.local_after_email, m.enabled, m.description, m.time_zone,
     coalesce(e.state, 'pending') AS state, coalesce(e.detail, '') AS detail"""
@@ -19,6 +21,7 @@ LOCK_FOUND = f"{FIND} FOR UPDATE OF m"
 LOCK_GOT = f"{GET} FOR UPDATE OF m"
 # Until the transaction ends nobody deletes the domain.
 HAS_DOMAIN = "SELECT FROM voicemail.domain WHERE name = $1 FOR KEY SHARE"
+PIN_RULES = "SELECT pin_policy, pin_min_length FROM voicemail.domain WHERE name = $1"
 # By the unique index on (domain, extension), in its order; total and rows are of one moment.
 PAGE = f"""
 SELECT (SELECT count(*) FROM voicemail.mailbox WHERE domain = $1) AS total, {_COLUMNS}
@@ -45,9 +48,6 @@ SET pin_encrypted = $2, mail_to = $3, local_after_email = $4, enabled = $5, desc
 WHERE id = $1
 """
 DELETE = "DELETE FROM voicemail.mailbox WHERE id = $1"
-NOTE = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
-NOTE_ANEW = "UPDATE voicemail.installation SET value = $2 WHERE name = $1 AND NOT EXISTS (SELECT FROM voicemail.mailbox)"
-NOTED = "SELECT value FROM voicemail.installation WHERE name = $1"
 
 
 async def find(connection: Connection, domain: str, extension: str) -> Mailbox | None:
@@ -75,6 +75,12 @@ async def lock(connection: Connection, domain: str, extension: str) -> Mailbox |
 async def has_domain(connection: Connection, domain: Domain) -> bool:
     """Whether there is this domain; it stays until the transaction ends."""
     return await connection.fetchrow(HAS_DOMAIN, domain) is not None
+
+
+async def pin_rules(connection: Connection, domain: Domain) -> PinRules:
+    """What a domain asks of new PINs; the default if there is no such domain."""
+    row = await connection.fetchrow(PIN_RULES, domain)
+    return PinRules(PinPolicy(row["pin_policy"]), row["pin_min_length"]) if row else PinRules()
 
 
 async def page(
@@ -119,13 +125,6 @@ async def update(connection: Connection, mailbox: Mailbox) -> None:
 async def delete(connection: Connection, mailbox_id: UUID) -> None:
     """Forget a mailbox."""
     await connection.execute(DELETE, mailbox_id)
-
-
-async def note_once(connection: Connection, name: str, value: str) -> str:
-    """Store a fact if it is missing or there is no mailbox yet; returns the stored fact."""
-    await connection.execute(NOTE, name, value)
-    await connection.execute(NOTE_ANEW, name, value)
-    return str(await connection.fetchval(NOTED, name))
 
 
 def _values(mailbox: Mailbox) -> tuple[object, ...]:
