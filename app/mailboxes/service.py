@@ -30,6 +30,7 @@ from app.mailboxes.model import (
     NewMailbox,
     check_version,
 )
+from app.mailboxes.pins import store as pin_store
 from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
 from app.mailboxes.pins.phone import PhonePins, PinsSeen
 from app.mailboxes.pins.rekey import check_key
@@ -123,7 +124,7 @@ class Mailboxes:
                 raise NotFound(_NO_DOMAIN)
             if not self._folders.serves(address.domain):
                 raise Invalid.field("domain", self._folders.refusal(address.domain))
-            warnings = (await store.pin_rules(connection, address.domain)).warnings(new.pin, address.extension)
+            warnings = (await pin_store.pin_rules(connection, address.domain)).warnings(new.pin, address.extension)
             if not await store.insert(connection, mailbox):
                 raise await self._taken(connection, mailbox)
             revision = await self._announce(connection, address, sight)
@@ -155,7 +156,7 @@ class Mailboxes:
         address = (await self.admitted(grant, key, asked=asked)).address
         grant.require(Scope.MAILBOX_WRITE)
         async with self._pool.acquire() as connection:
-            rules = await store.pin_rules(connection, address.domain)
+            rules = await pin_store.pin_rules(connection, address.domain)
         pin = rules.generate(address.extension)
         changed = await self.replace(grant, key, MailboxChange(pin=pin, only_if=only_if), asked=asked)
         return pin if grant.has(Scope.PIN_READ) else "", changed
@@ -182,7 +183,7 @@ class Mailboxes:
         with suppress(PinUnreadable):
             if self._cipher.open(before.id, before.sealed_pin) == pin:
                 return ()
-        rules = await store.pin_rules(connection, before.address.domain)
+        rules = await pin_store.pin_rules(connection, before.address.domain)
         return tuple(rules.warnings(pin, before.address.extension))
 
     @staticmethod

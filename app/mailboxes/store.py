@@ -6,9 +6,7 @@ from uuid import UUID
 
 from app.addressing import Domain, Extension, MailboxAddress, MailboxKey
 from app.database.pool import Connection
-from app.domains.model import PinPolicy
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses, split_addresses
-from app.mailboxes.pins.policy import PinRules
 
 _COLUMNS = """m.id, m.domain, m.extension, m.pin_encrypted, m.mail_to, m.local_after_email, m.enabled, m.description, m.time_zone,
     coalesce(e.state, 'pending') AS state, coalesce(e.detail, '') AS detail"""
@@ -21,7 +19,6 @@ LOCK_FOUND = f"{FIND} FOR UPDATE OF m"
 LOCK_GOT = f"{GET} FOR UPDATE OF m"
 # Until the transaction ends nobody deletes the domain.
 HAS_DOMAIN = "SELECT FROM voicemail.domain WHERE name = $1 FOR KEY SHARE"
-PIN_RULES = "SELECT pin_policy, pin_min_length FROM voicemail.domain WHERE name = $1"
 # By the unique index on (domain, extension), in its order; total and rows are of one moment.
 PAGE = f"""
 SELECT (SELECT count(*) FROM voicemail.mailbox WHERE domain = $1) AS total, {_COLUMNS}
@@ -75,12 +72,6 @@ async def lock(connection: Connection, domain: str, extension: str) -> Mailbox |
 async def has_domain(connection: Connection, domain: Domain) -> bool:
     """Whether there is this domain; it stays until the transaction ends."""
     return await connection.fetchrow(HAS_DOMAIN, domain) is not None
-
-
-async def pin_rules(connection: Connection, domain: Domain) -> PinRules:
-    """What a domain asks of new PINs; the default if there is no such domain."""
-    row = await connection.fetchrow(PIN_RULES, domain)
-    return PinRules(PinPolicy(row["pin_policy"]), row["pin_min_length"]) if row else PinRules()
 
 
 async def page(

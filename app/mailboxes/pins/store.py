@@ -1,4 +1,4 @@
-"""SQL over sealed PINs and digests of PINs by the key that made them, and over the key that is noted."""
+"""SQL over sealed PINs and digests of PINs by the key that made them, the key that is noted, and what a domain asks of PINs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,9 @@ from uuid import UUID
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection
+from app.domains.model import PinPolicy
 from app.mailboxes.pins.cipher import DIGEST_AT, KEY_ID, SEALED_AT
+from app.mailboxes.pins.policy import PinRules
 
 _FACT = "secret_key_fingerprint"
 _SEALED_BY = f"substring(pin_encrypted FROM {SEALED_AT} FOR {KEY_ID})"
@@ -15,6 +17,7 @@ _DIGEST_BY = f"substring(e.prefs_digest FROM {DIGEST_AT} FOR {KEY_ID})"
 NOTE = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 NOTE_ANEW = "UPDATE voicemail.installation SET value = $2 WHERE name = $1 AND NOT EXISTS (SELECT FROM voicemail.mailbox)"
 NOTE_OVER = "UPDATE voicemail.installation SET value = $2 WHERE name = $1"
+PIN_RULES = "SELECT pin_policy, pin_min_length FROM voicemail.domain WHERE name = $1"
 NOTED = "SELECT value FROM voicemail.installation WHERE name = $1"
 # A look at every mailbox: for commands and for the start.
 BY_KEY = f"SELECT {_SEALED_BY} AS key, count(*) AS pins FROM voicemail.mailbox GROUP BY 1"  # noqa: S608 - constants only
@@ -62,6 +65,12 @@ class NewDigest:
     address: MailboxAddress
     old: bytes
     new: bytes
+
+
+async def pin_rules(connection: Connection, domain: Domain) -> PinRules:
+    """What a domain asks of new PINs; the default if there is no such domain."""
+    row = await connection.fetchrow(PIN_RULES, domain)
+    return PinRules(PinPolicy(row["pin_policy"]), row["pin_min_length"]) if row else PinRules()
 
 
 async def note_key(connection: Connection, fingerprint: str) -> str:
