@@ -62,6 +62,8 @@ def _read(path: Path) -> str:
     link = path.lstat()
     if link.st_uid not in (os.geteuid(), 0):
         raise _NotOurs("it belongs to another user")
+    if path.is_dir():
+        raise _NotOurs("it is not a file")
     # Without O_NONBLOCK a pipe of that name would hold the command.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
         facts = os.fstat(file.fileno())

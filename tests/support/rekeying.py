@@ -1,17 +1,23 @@
 """Mailboxes with PINs that a key sealed, and what has to be so after a rotation.
 
-Run as ``python rekeying.py DSN``, with the checkout in PYTHONPATH, it rotates from ``OLD`` to ``NEW`` and says when it begins.
+Run as ``python -m tests.support.rekeying DSN KILLS`` it rotates from ``OLD`` to ``NEW`` in one process after another, each killed -9
+at a moment of its own, until the last one may finish.
 """
 
 import asyncio
+import os
+import random
+import select
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Pool, open_pool
 from app.mailboxes.pins.cipher import PinCipher
-from app.mailboxes.pins.rekey import Rekeyed, Rekeying
+from app.mailboxes.pins.rekey import Rekeyed, Rekeying, key_use
 from app.switch.tables.prefs import VoicemailTables
 
 OLD, NEW, LOST = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
@@ -56,17 +62,50 @@ async def rekey(pool: Pool, *keys: bytes) -> Rekeyed:
     return await Rekeying(pool, PinCipher(*keys), VoicemailTables(pool)).run(lambda _done, _total: None)
 
 
-async def _main(dsn: str) -> None:
-    pool = await open_pool(dsn, size=2, application_name="test")
-    print("begins", flush=True)
-    await rekey(pool, NEW, OLD)
-    pool.terminate()
-
-
 def same(found: Mapping[UUID, str], set_: Mapping[UUID, str]) -> bool:
     """Whether every PIN is the one that was set; a failed assertion would print them all."""
     return dict(found) == dict(set_)
 
 
+async def _live(dsn: str, begun: int) -> None:
+    """Rotate; ``begun`` is written to after each batch."""
+    pool = await open_pool(dsn, size=2, application_name="test")
+    rekeying = Rekeying(pool, PinCipher(NEW, OLD), VoicemailTables(pool))
+    await rekeying.run(lambda _done, _total: bool(os.write(begun, b".")))
+
+
+async def _look(dsn: str) -> tuple[int, int]:
+    """How many PINs the new key and the old one sealed. Raises if one of all does not open."""
+    pool = await open_pool(dsn, size=1, application_name="test")
+    cipher = PinCipher(NEW, OLD)
+    await opened(pool, cipher)
+    async with pool.acquire() as connection:
+        use = await key_use(connection, cipher)
+    await pool.close()
+    return use.first, use.older
+
+
+def main(dsn: str, kills: int) -> None:
+    """Kill one rotation after the other, and let the last one end by itself. Prints how many were cut off in the middle."""
+    chance, cut_off = random.Random(10), 0
+    for life in range(kills + 1):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            asyncio.run(_live(dsn, writing))
+            os._exit(0)
+        os.close(writing)
+        if life < kills:
+            select.select([reading], [], [], 10)
+            time.sleep(chance.uniform(0.0, 0.02))
+            os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, -signal.SIGKILL), status
+        os.close(reading)
+        new, old = asyncio.run(_look(dsn))
+        cut_off += bool(new and old)
+    print(cut_off, old, flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1]))
+    main(sys.argv[1], int(sys.argv[2]))
