@@ -2,7 +2,7 @@
 
 from app.config import Settings
 from app.database.pool import connect
-from app.doctor.report import Finding, failed, ok, skipped, warning
+from app.doctor.report import Finding, failed, ok, warning
 from app.errors import DatabaseFailed, MissingTable, SettingsError
 from app.mailboxes.pins import store
 from app.mailboxes.pins.cipher import PinCipher
@@ -10,7 +10,7 @@ from app.mailboxes.pins.keys import KEY_SETTING, load_keys
 from app.mailboxes.pins.rekey import KeyUse, key_use
 
 _NAME = "PINs"
-_MAKES = "a key is made at the first start"
+_NONE = "none yet"
 
 
 async def check_pins(dsn: str, settings: Settings) -> list[Finding]:
@@ -24,13 +24,13 @@ async def check_pins(dsn: str, settings: Settings) -> list[Finding]:
         try:
             if keys is None:
                 there = sum((await store.pins_by_key(connection)).values())
-                return [_without_key(there, settings)] if there else [skipped(_NAME, _MAKES)]
+                return [_without_key(there, settings)] if there else [ok(_NAME, _NONE)]
             cipher = PinCipher(*keys)
             return [_finding(await key_use(connection, cipher), len(await store.digests_by_others(connection, cipher.key_id)))]
         finally:
             await connection.close()
     except MissingTable:
-        return [skipped(_NAME, "the service has not used this database yet")]
+        return [ok(_NAME, _NONE)]
     except DatabaseFailed as error:
         return [failed(_NAME, f"cannot be read: {type(error).__name__}", "mailboxes are not read either", "see the checks above")]
 
@@ -62,4 +62,4 @@ def _finding(use: KeyUse, digests: int) -> Finding:
             "the older keys must stay until all are sealed by the first one",
             "voicemail rekey",
         )
-    return ok(_NAME, f"{every}, all sealed by the first key" if every else "none yet")
+    return ok(_NAME, f"{every}, all sealed by the first key" if every else _NONE)
