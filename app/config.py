@@ -7,9 +7,10 @@ import base64
 import binascii
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -18,10 +19,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app import fields
 from app.addressing import Domain
 from app.errors import FieldError, Invalid, SettingsError
+from app.settings_files import IMPLICIT, names_in, read_env_file, unknown_names
 
 PREFIX = "VOICEMAIL_"
 SECRETS_FOLDER = Path("/run/secrets")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::[0-9]{1,5})?")
+# The secrets of .env.example, which a test compares.
+EXAMPLE_SECRETS = frozenset({
+    "lab-database-password", "lab-event-socket-password", "lab-token-change-me-please", "freeswitch", "password",
+})  # fmt: skip
+KEYS_FORM = "must be 32 bytes in base64, or several such keys with commas or spaces between them"
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 
@@ -60,6 +67,17 @@ def _dsn_problem(dsn: str) -> str | None:
     return None
 
 
+def decoded_keys(text: str) -> tuple[bytes, ...] | None:
+    """The keys in a text, in their order; None if there are none, or one of them is not 32 bytes in base64."""
+    keys = []
+    for word in text.replace(",", " ").split():
+        try:
+            keys.append(base64.b64decode(word, validate=True))
+        except (binascii.Error, ValueError):
+            return None
+    return tuple(keys) if keys and all(len(key) == 32 for key in keys) else None
+
+
 OneLine = Annotated[str, AfterValidator(_one_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -67,9 +85,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Settings(BaseSettings):
     """The settings of one process; docs/settings.md lists every variable."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
 
     database_url: SecretStr | None = None
     switch_database_url: SecretStr | None = None
@@ -125,14 +141,8 @@ class Settings(BaseSettings):
     @field_validator("secret_key")
     @classmethod
     def _key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            key = base64.b64decode(value.get_secret_value(), validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("must be 32 bytes in base64") from None
-        if len(key) != 32:
-            raise ValueError("must be 32 bytes in base64")
+        if value is not None and decoded_keys(value.get_secret_value()) is None:
+            raise ValueError(KEYS_FORM)
         return value
 
     @field_validator("esl_password", "smtp_password")
@@ -162,6 +172,10 @@ class Settings(BaseSettings):
     def _base_url(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        try:
+            urlsplit(value)
+        except ValueError:
+            raise ValueError("is not a URL such as https://voicemail.example.com") from None
         return value.rstrip("/")
 
     @field_validator("recordings_switch_path")
@@ -188,20 +202,66 @@ class Settings(BaseSettings):
         return (self.recordings_switch_path or str(self.recordings_path.absolute())).rstrip("/") or "/"
 
 
-def load_settings(*, env_file: Path = Path(".env"), **overrides: object) -> Settings:
+def load_settings(*, env_file: Path = IMPLICIT, **overrides: object) -> Settings:
     """The settings of this process; ``overrides`` (by field name) win. Raises ``SettingsError`` with every wrong setting."""
-    unknown = sorted(
-        name for name in os.environ if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.model_fields
-    )
     secrets = SECRETS_FOLDER if SECRETS_FOLDER.is_dir() and os.access(SECRETS_FOLDER, os.R_OK) else None
-    errors = [FieldError(name, "is not a setting of this service") for name in unknown]
+    written = read_env_file(env_file)
+    errors = [
+        *unknown_names(os.environ, PREFIX, Settings.model_fields),
+        *unknown_names(written, PREFIX, Settings.model_fields, str(env_file)),
+        *unknown_names(names_in(secrets), PREFIX, Settings.model_fields, str(secrets)),
+    ]
+    given = {name.upper() for name in os.environ}
+    values = {
+        field: value
+        for name, value in written.items()
+        if (field := name.upper().removeprefix(PREFIX).lower()) in Settings.model_fields
+        and name.upper() == PREFIX + field.upper() not in given
+    }
     try:
-        settings = Settings(_env_file=env_file, _secrets_dir=secrets, **overrides)  # type: ignore[arg-type]
+        settings = Settings(_secrets_dir=secrets, **{**values, **overrides})  # type: ignore[arg-type]
     except ValidationError as error:
         errors += [_field_error(item["loc"], item["msg"]) for item in error.errors(include_input=False)]
+    else:
+        errors += _refused_off_loopback(settings)
     if errors:
         raise SettingsError(errors)
     return settings
+
+
+def _refused_off_loopback(settings: Settings) -> list[FieldError]:
+    """What may only be so while nobody but this machine is concerned."""
+    errors = []
+    if settings.smtp_username and settings.smtp_security == "none" and not is_loopback(settings.smtp_host):
+        message = "must be starttls or tls: else the mail server's password crosses the network in clear"
+        errors.append(FieldError(PREFIX + "SMTP_SECURITY", message))
+    reached_at = urlsplit(settings.public_url).hostname if settings.public_url else settings.http_host
+    if not is_loopback(reached_at or ""):
+        message = "is an example that everybody can read in .env.example: set another one before clients reach this service"
+        errors += [FieldError(PREFIX + field.upper(), message) for field in _example_secrets(settings)]
+    return errors
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by its address or as ``localhost``; other names are not looked up."""
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _example_secrets(settings: Settings) -> list[str]:
+    """The fields that hold a secret of .env.example, a database's password included."""
+    found = []
+    for field in Settings.model_fields:
+        value = getattr(settings, field)
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+            secret = unquote(urlsplit(text).password or "") if field.endswith("database_url") else text
+            if secret in EXAMPLE_SECRETS:
+                found.append(field)
+    return found
 
 
 def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:

@@ -62,8 +62,9 @@ async def open_adoption(settings: Settings) -> AsyncIterator["list[Adoption]"]:
     """The files that could be adopted, for each domain. Raises as ``migrate_database`` does, and ``SettingsError``."""
     from app.mailboxes.directory.adopt import Adoption
     from app.mailboxes.directory.installation import domains, made_id
-    from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
-    from app.mailboxes.service import check_key
+    from app.mailboxes.pins.cipher import PinCipher
+    from app.mailboxes.pins.keys import load_or_create_keys
+    from app.mailboxes.pins.rekey import check_key
     from app.switch.directory.domains import DomainFolders
     from app.switch.esl.event_socket import EventSocket
 
@@ -73,7 +74,7 @@ async def open_adoption(settings: Settings) -> AsyncIterator["list[Adoption]"]:
         await migrate(dsn)
         pool = await open_pool(dsn, size=2, application_name="adopt")
         try:
-            cipher = PinCipher(load_or_create_key(settings.secret_key, settings.data_dir))
+            cipher = PinCipher(*load_or_create_keys(settings.secret_key, settings.data_dir))
             await check_key(pool, cipher)
             await Domains(pool, domain).ensure_default()
             async with pool.acquire() as connection:

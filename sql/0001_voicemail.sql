@@ -10,6 +10,8 @@ CREATE TABLE voicemail.domain (
     mail_from      text,                                  -- VOICEMAIL_MAIL_FROM
     mail_from_name text,
     reply_to       text,
+    pin_policy     text NOT NULL DEFAULT 'warn' CHECK (pin_policy IN ('off', 'warn', 'refuse')),  -- of new PINs that are weak
+    pin_min_length integer NOT NULL DEFAULT 6 CHECK (pin_min_length BETWEEN 4 AND 32),  -- digits of a new PIN
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
@@ -20,7 +22,7 @@ CREATE TABLE voicemail.mailbox (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     domain            text NOT NULL REFERENCES voicemail.domain (name),
     extension         text NOT NULL,
-    pin_encrypted     bytea NOT NULL,                     -- AES-GCM with VOICEMAIL_SECRET_KEY
+    pin_encrypted     bytea NOT NULL,                     -- 0x01, the id of its key (4 bytes), nonce (12), AES-GCM
     mail_to           text NOT NULL DEFAULT '',           -- addresses as given, separated by commas
     local_after_email boolean NOT NULL DEFAULT true,
     enabled           boolean NOT NULL,
@@ -41,7 +43,7 @@ CREATE TABLE voicemail.directory_entry (
     attempts     integer NOT NULL DEFAULT 0,              -- of this revision
     next_try_at  timestamptz NOT NULL DEFAULT now(),
     applied_at   timestamptz,
-    prefs_digest bytea,                                   -- keyed digest of the PIN last seen in or written to voicemail_prefs
+    prefs_digest bytea,                                   -- of the PIN last seen in or written to voicemail_prefs: its key's id (4 bytes), HMAC
     adopted_file text NOT NULL DEFAULT '',                -- the stamp of a file without our mark that may be replaced: it was adopted
     removed_id   uuid,                                    -- of a removal: the id that the mailbox had
     PRIMARY KEY (domain, extension)

@@ -1,5 +1,6 @@
 """``voicemail domain``: the domains that this installation serves."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -19,15 +20,19 @@ Zone = Annotated[str | None, typer.Option(help="such as Asia/Ho_Chi_Minh; empty:
 Language = Annotated[str | None, typer.Option(help="of its mails, such as en or vi")]
 MailFrom = Annotated[str | None, typer.Option(help="the sender of its mails; empty: VOICEMAIL_MAIL_FROM")]
 MailFromName = Annotated[str | None, typer.Option(help="the name beside the sender's address")]
+Policy = Annotated[str | None, typer.Option(help="of new PINs that are easily guessed: off, warn or refuse; empty: warn")]
+MinLength = Annotated[str | None, typer.Option(help="how many digits a new PIN should have: 4 to 32; empty: 6")]
 ReplyTo = Annotated[str | None, typer.Option(help="where answers to its mails go")]
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[str], str | int | None]] = {
     "description": shared.description,
     "time_zone": fields.time_zone,
     "language": fields.language,
     "mail_from": fields.address,
     "mail_from_name": fields.sender_name,
     "reply_to": fields.address,
+    "pin_policy": fields.pin_policy,
+    "pin_min_length": fields.pin_min_length,
 }
 
 
@@ -73,6 +78,8 @@ def create(
     mail_from: MailFrom = None,
     mail_from_name: MailFromName = None,
     reply_to: ReplyTo = None,
+    pin_policy: Policy = None,
+    pin_min_length: MinLength = None,
 ) -> int:
     """Make a domain."""
     from app.offline import open_administration
@@ -80,6 +87,7 @@ def create(
     given = _checked(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
+        pin_policy=pin_policy, pin_min_length=pin_min_length,
     )  # fmt: skip
     new = HostedDomain(Domain.parse(name), DomainSettings(**given))  # type: ignore[arg-type]
 
@@ -102,6 +110,8 @@ def change(
     mail_from: MailFrom = None,
     mail_from_name: MailFromName = None,
     reply_to: ReplyTo = None,
+    pin_policy: Policy = None,
+    pin_min_length: MinLength = None,
 ) -> int:
     """Change the settings that are given; an empty one ("") is the service's own again."""
     from app.offline import open_administration
@@ -109,6 +119,7 @@ def change(
     given = _checked(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
+        pin_policy=pin_policy, pin_min_length=pin_min_length,
     )  # fmt: skip
 
     async def work() -> int:
@@ -132,9 +143,9 @@ def delete(context: typer.Context, name: Name) -> int:
     return run(work())
 
 
-def _checked(**given: str | None) -> dict[str, str | None]:
+def _checked(**given: str | None) -> dict[str, str | int | None]:
     """The options that were given, each as it is kept. Raises ``Invalid``."""
-    found: dict[str, str | None] = {}
+    found: dict[str, str | int | None] = {}
     for name, text in given.items():
         if text is not None:
             try:

@@ -5,17 +5,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.addressing import MailboxKey
 from app.cli.running import run, settings
 
 if TYPE_CHECKING:
     from app.mailboxes.directory.adopt import Candidate
 
-cli = typer.Typer(help="Take over mailboxes.", no_args_is_help=True)
+cli = typer.Typer(help="Take over mailboxes, and set PINs.", no_args_is_help=True)
 
 
 @cli.callback()
 def options() -> None:
-    """Take over mailboxes."""
+    """Take over mailboxes, and set PINs."""
+
+
+@cli.command()
+def pin(
+    context: typer.Context,
+    extension: Annotated[str, typer.Argument(metavar="EXTENSION", help="also EXTENSION@DOMAIN, or the mailbox's id")],
+    generate: Annotated[bool, typer.Option("--generate", help="a random PIN that the domain's rules take")] = False,
+) -> int:
+    """Give a mailbox a new PIN and print it, this once."""
+    if not generate:
+        raise typer.BadParameter("say --generate: a PIN on the command line could be read by every user of this host")
+    from app.mailboxes.offline import open_mailboxes_offline
+
+    number, _, domain = extension.partition("@")
+
+    async def work() -> int:
+        async with open_mailboxes_offline(settings(context)) as admin:
+            made, _changed = await admin.mailboxes.generate_pin(admin.grant, MailboxKey.parse(number), asked=domain or None)
+        print(made)
+        return 0
+
+    return run(work())
 
 
 @cli.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import audit, doctor, domain, mailbox, migrate, recording, sandbox, serve, token
+from app.cli import audit, doctor, domain, mailbox, migrate, recording, rekey, sandbox, serve, token
 from app.errors import DatabaseFailed, SettingsError, VoicemailError
 
 cli = typer.Typer(
@@ -18,6 +18,7 @@ cli.command("serve")(serve.serve)
 cli.command("sandbox")(sandbox.sandbox)
 cli.command("migrate")(migrate.migrate)
 cli.command("doctor")(doctor.doctor)
+cli.command("rekey")(rekey.rekey)
 cli.add_typer(audit.cli, name="audit")
 cli.add_typer(domain.cli, name="domain")
 cli.add_typer(token.cli, name="token")

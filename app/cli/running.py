@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
+from app.settings_files import IMPLICIT
+
 if TYPE_CHECKING:
     from app.access.grant import Grant
     from app.config import Settings
@@ -27,7 +29,7 @@ class Pages(Protocol[T]):
 
 def env_file(context: typer.Context) -> Path:
     """The file of settings that ``--env-file`` names, else ``.env``."""
-    return context.obj if isinstance(context.obj, Path) else Path(".env")
+    return context.obj if isinstance(context.obj, Path) else IMPLICIT
 
 
 def settings(context: typer.Context) -> "Settings":

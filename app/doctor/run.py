@@ -10,11 +10,13 @@ from app.doctor.directory import check_directory, check_mailboxes, domains_serve
 from app.doctor.mail import check_mail
 from app.doctor.orphans import check_orphans
 from app.doctor.ownership import check_files
+from app.doctor.pins import check_pins
 from app.doctor.recordings import check_recordings
 from app.doctor.report import Finding, Report, failed, ok, skipped, text, warning
 from app.doctor.switch import check_profile, check_switch
 from app.errors import SettingsError, SwitchUnavailable
 from app.logs import configure_logging
+from app.settings_files import IMPLICIT
 from app.switch.directory.domains import DomainFolders
 from app.switch.directory.marks import PROBE
 from app.switch.esl.event_socket import EventSocket
@@ -22,7 +24,7 @@ from app.switch.esl.event_socket import EventSocket
 Tell = Callable[[list[Finding]], bool]
 
 
-async def doctor(*, as_json: bool = False, mail_to: str | None = None, env_file: Path = Path(".env")) -> int:
+async def doctor(*, as_json: bool = False, mail_to: str | None = None, env_file: Path = IMPLICIT) -> int:
     """Check everything; prints each finding, or one JSON document. Returns 0 only if no check failed."""
     configure_logging("error")
     report = Report()
@@ -110,6 +112,8 @@ async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
             tell(await check_files(own, switch, settings, domain))
         known = own is not None and own_well
         tell(await check_mailboxes(own or "", folders.only) if known else [skipped("mailboxes", "the database is not known")])
+        if known:
+            tell(await check_pins(own or "", settings))
     finally:
         await switch.close()
     tell(await check_mail(settings, mail_to))

@@ -3,8 +3,10 @@
 import re
 
 from app import fields
+from app.domains.model import DomainSettings, PinPolicy
 
 LONGEST_NAME = 100  # characters of a sender's name
+SHORTEST_PIN, LONGEST_PIN = 4, 32  # digits that pin_min_length may ask for
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:-([A-Za-z]{4}))?(?:-([A-Za-z]{2}|[0-9]{3}))?")
 
@@ -41,3 +43,25 @@ def sender_name(text: str | None) -> str | None:
     if len(text) > LONGEST_NAME or not text.isprintable() or text != text.strip():
         raise ValueError(f"must be 1 to {LONGEST_NAME} printable characters on one line, without a space at either end")
     return text
+
+
+def pin_policy(text: str | None) -> PinPolicy:
+    """What happens to a weak new PIN; empty: the default."""
+    if not text:
+        return DomainSettings().pin_policy
+    try:
+        return PinPolicy(text)
+    except ValueError:
+        raise ValueError("must be " + ", ".join(PinPolicy)) from None
+
+
+def pin_min_length(text: str | int | None) -> int:
+    """How many digits a new PIN should have; empty: the default."""
+    if text is None or text == "":
+        return DomainSettings().pin_min_length
+    # Not isdigit(), which takes digits of every script.
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,3}", text):
+        raise ValueError(f"must be {SHORTEST_PIN} to {LONGEST_PIN}")
+    if not SHORTEST_PIN <= int(text) <= LONGEST_PIN:
+        raise ValueError(f"must be {SHORTEST_PIN} to {LONGEST_PIN}")
+    return int(text)

@@ -1,8 +1,17 @@
 """A domain as a value."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.addressing import Domain
+
+
+class PinPolicy(StrEnum):
+    """What happens to a new PIN that is easily guessed."""
+
+    OFF = "off"  # nothing
+    WARN = "warn"  # it is taken, and the answer says what is wrong with it
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,8 @@ class DomainSettings:
     mail_from: str | None = None
     mail_from_name: str | None = None
     reply_to: str | None = None
+    pin_policy: PinPolicy = PinPolicy.WARN
+    pin_min_length: int = 6  # digits
 
 
 @dataclass(frozen=True, slots=True)

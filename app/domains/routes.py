@@ -9,7 +9,7 @@ from app import fields as shared
 from app.access.scopes import Scope
 from app.addressing import Domain
 from app.domains import fields
-from app.domains.model import DomainSettings, HostedDomain
+from app.domains.model import DomainSettings, HostedDomain, PinPolicy
 from app.domains.service import Domains
 from app.errors import Invalid
 from app.http.done import Done
@@ -34,6 +34,22 @@ Description = Annotated[str | None, AfterValidator(_described), Field(descriptio
 Zone = Annotated[str | None, AfterValidator(fields.time_zone), Field(description="a name such as Asia/Ho_Chi_Minh")]
 Language = Annotated[str | None, AfterValidator(fields.language), Field(description="of mails: a tag such as en, vi or pt-BR")]
 Address = Annotated[str | None, AfterValidator(fields.address), Field(description="one mail address")]
+Policy = Annotated[
+    str | None,
+    AfterValidator(fields.pin_policy),
+    Field(
+        description="of a new PIN that is easily guessed: off takes it, warn takes it and says so, refuse is 422; null: warn",
+        json_schema_extra={"enum": [*PinPolicy, "", None]},
+    ),
+]
+MinLength = Annotated[
+    int | None,
+    AfterValidator(fields.pin_min_length),
+    Field(
+        description="how many digits a new PIN should have, which pin_policy watches over; null: 6",
+        json_schema_extra={"minimum": fields.SHORTEST_PIN, "maximum": fields.LONGEST_PIN},
+    ),
+]
 SenderName = Annotated[str | None, AfterValidator(fields.sender_name), Field(description="up to 100 characters")]
 
 
@@ -47,6 +63,8 @@ class DomainOut(BaseModel):
     mail_from: str | None
     mail_from_name: str | None
     reply_to: str | None
+    pin_policy: Annotated[PinPolicy, Field(description="what happens to a new PIN that is easily guessed")]
+    pin_min_length: Annotated[int, Field(description="how many digits a new PIN should have")]
     default: Annotated[bool, Field(description="whether it is VOICEMAIL_DOMAIN, which is never deleted")]
 
 
@@ -59,6 +77,8 @@ class _Settings(BaseModel):
     mail_from: Address = None
     mail_from_name: SenderName = None
     reply_to: Address = None
+    pin_policy: Policy = PinPolicy.WARN
+    pin_min_length: MinLength = DomainSettings().pin_min_length
     default: Annotated[Any, Field(description="ignored")] = None
 
 
@@ -143,6 +163,8 @@ class DomainRoutes:
             mail_from=settings.mail_from,
             mail_from_name=settings.mail_from_name,
             reply_to=settings.reply_to,
+            pin_policy=settings.pin_policy,
+            pin_min_length=settings.pin_min_length,
             default=domain.name == self._domains.default,
         )
 
@@ -155,6 +177,8 @@ def _settings(body: _Settings) -> DomainSettings:
         mail_from=body.mail_from,
         mail_from_name=body.mail_from_name,
         reply_to=body.reply_to,
+        pin_policy=fields.pin_policy(body.pin_policy),
+        pin_min_length=fields.pin_min_length(body.pin_min_length),
     )
 
 

@@ -5,22 +5,23 @@ from typing import Any
 
 from app.addressing import Domain
 from app.database.pool import Connection
-from app.domains.model import DomainSettings, HostedDomain
+from app.domains.model import DomainSettings, HostedDomain, PinPolicy
 
-_COLUMNS = "name, description, time_zone, language, mail_from, mail_from_name, reply_to"
+_COLUMNS = "name, description, time_zone, language, mail_from, mail_from_name, reply_to, pin_policy, pin_min_length"
 # $1 in the first two: the names that the caller may see, NULL for every one.
 PAGE = f"SELECT {_COLUMNS} FROM voicemail.domain WHERE $1::text[] IS NULL OR name = ANY ($1) ORDER BY name LIMIT $2 OFFSET $3"  # noqa: S608
 COUNT = "SELECT count(*) FROM voicemail.domain WHERE $1::text[] IS NULL OR name = ANY ($1)"
 GET = f"SELECT {_COLUMNS} FROM voicemail.domain WHERE name = $1"  # noqa: S608 - constants only
 LOCK = f"{GET} FOR UPDATE"  # also keeps mailboxes and tokens from being made in it, whose foreign keys need the row
 INSERT = """
-INSERT INTO voicemail.domain (name, description, time_zone, language, mail_from, mail_from_name, reply_to)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO voicemail.domain
+    (name, description, time_zone, language, mail_from, mail_from_name, reply_to, pin_policy, pin_min_length)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT DO NOTHING RETURNING name
 """
 UPDATE = """
 UPDATE voicemail.domain SET description = $2, time_zone = $3, language = $4, mail_from = $5, mail_from_name = $6, reply_to = $7,
-    updated_at = now()
+    pin_policy = $8, pin_min_length = $9, updated_at = now()
 WHERE name = $1
 """
 DELETE = "DELETE FROM voicemail.domain WHERE name = $1"
@@ -87,7 +88,7 @@ async def delete(connection: Connection, name: Domain) -> None:
     await connection.execute(DELETE, name)
 
 
-def _values(settings: DomainSettings) -> tuple[str | None, ...]:
+def _values(settings: DomainSettings) -> tuple[str | int | None, ...]:
     return (
         settings.description,
         settings.time_zone,
@@ -95,6 +96,8 @@ def _values(settings: DomainSettings) -> tuple[str | None, ...]:
         settings.mail_from,
         settings.mail_from_name,
         settings.reply_to,
+        settings.pin_policy,
+        settings.pin_min_length,
     )
 
 
@@ -106,5 +109,7 @@ def _hosted(row: Mapping[str, Any]) -> HostedDomain:
         mail_from=row["mail_from"],
         mail_from_name=row["mail_from_name"],
         reply_to=row["reply_to"],
+        pin_policy=PinPolicy(row["pin_policy"]),
+        pin_min_length=row["pin_min_length"],
     )
     return HostedDomain(Domain(row["name"]), settings)

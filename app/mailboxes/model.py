@@ -47,6 +47,14 @@ class Mailbox:
         return sha256(repr((str(self.id), self.sealed_pin, facts)).encode("utf-8", "replace")).hexdigest()[:32]
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A mailbox after a change, and what the caller should know of the PIN that was set."""
+
+    mailbox: Mailbox
+    warnings: tuple[FieldError, ...] = ()
+
+
 def split_addresses(text: str) -> tuple[str, ...]:
     """The mail addresses of a list separated by commas, as it is kept."""
     return tuple(address for address in text.split(",") if address)

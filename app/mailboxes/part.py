@@ -7,7 +7,8 @@ from app.mailboxes.directory.publisher import DirectoryPublisher
 from app.mailboxes.directory.upkeep import DirectoryUpkeep
 from app.mailboxes.directory.waiters import Waiters
 from app.mailboxes.directory.watch import DirectoryWatch
-from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
+from app.mailboxes.pins.cipher import PinCipher
+from app.mailboxes.pins.keys import load_or_create_keys
 from app.mailboxes.pins.phone import PhonePins
 from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
@@ -17,7 +18,7 @@ from app.switch.directory.domains import DomainFolders
 
 async def open_mailboxes(resources: Resources) -> Part:
     """Mailboxes, their way into the switch's directory, and their PINs. Raises ``SettingsError`` for another key."""
-    cipher = PinCipher(load_or_create_key(resources.settings.secret_key, resources.settings.data_dir))
+    cipher = PinCipher(*load_or_create_keys(resources.settings.secret_key, resources.settings.data_dir))
     folders = DomainFolders.of_settings(resources.settings, resources.switch.socket, await _installation(resources))
     phone = PhonePins(resources.pool, cipher, resources.switch.tables)
     waiters = Waiters()

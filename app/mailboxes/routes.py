@@ -1,11 +1,17 @@
 """The HTTP side of mailboxes: its first seven keys and their order are called by clients already and do not change."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NotRequired,  # pydantic wants this one before Python 3.12
+)
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
-from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
+from typing_extensions import TypedDict
 
 from app import fields as shared
 from app.access.grant import Grant
@@ -20,6 +26,7 @@ from app.http.schemas import UuidText
 from app.mailboxes import fields
 from app.mailboxes.model import (
     KEEP,
+    Changed,
     DirectoryState,
     DirectoryStatus,
     Mailbox,
@@ -223,11 +230,30 @@ class MailboxPatchIn(BaseModel):
     directory: Ignored
 
 
+class WarningOut(TypedDict):
+    """Something that was done all the same."""
+
+    field: str
+    message: str
+
+
+Warnings = Annotated[list[WarningOut], Field(description="only if the new PIN is easily guessed and the domain's policy warns")]
+
+
 class Done(TypedDict):
     """It is done here; ``directory`` says whether the switch has it, too."""
 
     message: Literal["successfully"]
     directory: DirectoryOut
+    warnings: NotRequired[Warnings]
+
+
+class PinMade(TypedDict):
+    """The new PIN is set here; ``directory`` says whether the switch has it, too."""
+
+    message: Literal["successfully"]
+    directory: DirectoryOut
+    password: Annotated[str, Field(description="the new PIN; empty without the scope pin:read")]
 
 
 class Created(TypedDict):
@@ -235,6 +261,7 @@ class Created(TypedDict):
 
     data: MailboxOut
     message: Literal["successfully"]
+    warnings: NotRequired[Warnings]
 
 
 class MailboxRoutes:
@@ -265,8 +292,11 @@ class MailboxRoutes:
             time_zone=body.time_zone,
             id=body.id,
         )
-        mailbox = await self._mailboxes.create(request.grant, new, asked=body.domain)
+        created = await self._mailboxes.create(request.grant, new, asked=body.domain)
+        mailbox = created.mailbox
         answer: Created = {"data": self._shown(mailbox, request.grant), "message": "successfully"}
+        if created.warnings:
+            answer["warnings"] = _warnings(created)
         domain = mailbox.address.domain
         where = "" if domain == request.grant.default_domain else f"?domain={domain}"
         headers = {"Location": f"/v1/voicemail/{mailbox.id}{where}", **etag(mailbox.version)}
@@ -283,14 +313,24 @@ class MailboxRoutes:
     async def replace(self, request: Request, query: DomainQuery, body: MailboxChangeIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         change = _change(body, if_match(request.raw))
-        return _done(await self._mailboxes.replace(request.grant, _key(request), change, asked=query.domain))
+        return _changed(await self._mailboxes.replace(request.grant, _key(request), change, asked=query.domain))
 
     @patch("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Change some fields of a mailbox")
     @conditional
     async def update(self, request: Request, query: DomainQuery, body: MailboxPatchIn) -> Done:
         """Done, after at most two seconds of waiting for the switch."""
         change = _change(body, if_match(request.raw))
-        return _done(await self._mailboxes.replace(request.grant, _key(request), change, asked=query.domain))
+        return _changed(await self._mailboxes.replace(request.grant, _key(request), change, asked=query.domain))
+
+    @post("/v1/voicemail/{key}/pin", scope=Scope.MAILBOX_WRITE, summary="Give a mailbox a random PIN")
+    @conditional
+    async def generate_pin(self, request: Request, query: DomainQuery) -> PinMade:
+        """The PIN, after at most two seconds of waiting for the switch."""
+        only_if = if_match(request.raw)
+        pin, changed = await self._mailboxes.generate_pin(request.grant, _key(request), only_if, asked=query.domain)
+        state = changed.mailbox.directory
+        directory: DirectoryOut = {"state": state.state, "detail": state.detail}
+        return {"message": "successfully", "directory": directory, "password": pin}
 
     @delete("/v1/voicemail/{key}", scope=Scope.MAILBOX_WRITE, summary="Delete a mailbox; its messages stay")
     @conditional
@@ -329,6 +369,17 @@ def _key(request: Request) -> MailboxKey:
 
 def _done(state: DirectoryState) -> Done:
     return {"message": "successfully", "directory": {"state": state.state, "detail": state.detail}}
+
+
+def _changed(changed: Changed) -> Done:
+    done = _done(changed.mailbox.directory)
+    if changed.warnings:
+        done["warnings"] = _warnings(changed)
+    return done
+
+
+def _warnings(changed: Changed) -> list[WarningOut]:
+    return [{"field": warning.field, "message": warning.message} for warning in changed.warnings]
 
 
 _AT_FIRST = {"local_after_email": True, "mail_to": "", "description": "", "time_zone": None}

@@ -1,5 +1,6 @@
 """Reads, creates, changes and deletes mailboxes. When a call returns, its change is queued for the switch."""
 
+from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from app.access.grant import Grant
 from app.access.scopes import Scope
 from app.addressing import Domain, MailboxAddress, MailboxKey
 from app.database.pool import Connection, Pool
-from app.errors import Conflict, Invalid, NotFound, SettingsError
+from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.mailboxes import store
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
@@ -21,15 +22,26 @@ from app.mailboxes.directory.batches import DirectoryBatches
 from app.mailboxes.directory.publisher import DirectoryPublisher
 from app.mailboxes.directory.store import Entry
 from app.mailboxes.directory.waiters import Waiters
-from app.mailboxes.model import KEEP, DirectoryState, DirectoryStatus, Mailbox, MailboxChange, NewMailbox, check_version
-from app.mailboxes.pins.cipher import KEY_SETTING, PinCipher
+from app.mailboxes.model import (
+    KEEP,
+    Changed,
+    DirectoryState,
+    DirectoryStatus,
+    Keep,
+    Mailbox,
+    MailboxChange,
+    NewMailbox,
+    check_version,
+)
+from app.mailboxes.pins import store as pin_store
+from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
 from app.mailboxes.pins.phone import PhonePins, PinsSeen
+from app.mailboxes.pins.rekey import check_key
 from app.switch.directory.domains import DomainFolders
 
 log = structlog.get_logger(__name__)
 
 _PATIENCE = 2.0  # seconds that an answer waits for the switch
-_KEY_FACT = "secret_key_fingerprint"
 _ABSENT = "there is no mailbox with this id or extension"
 _NO_DOMAIN = "there is no such domain"
 
@@ -111,8 +123,11 @@ class Mailboxes:
             raise NotFound(f"this mailbox is deleted, and {self._removal(domain, removal)}")
         return _seen(grant, mailbox)
 
-    async def create(self, grant: Grant, new: NewMailbox, *, asked: str | None = None) -> Mailbox:
-        """A new mailbox. Raises ``Conflict`` if its extension or its id is taken, and ``NotFound`` for the domain."""
+    async def create(self, grant: Grant, new: NewMailbox, *, asked: str | None = None) -> Changed:
+        """A new mailbox. Raises ``Conflict`` if its extension or its id is taken, and ``NotFound`` for the domain.
+
+        Raises ``Invalid`` for a weak PIN if the domain refuses such PINs; else the result warns of it.
+        """
         address = MailboxAddress(new.extension, grant.domain(asked, absent=_NO_DOMAIN))
         if not grant.sees(address):
             raise NotFound(_NO_DOMAIN)
@@ -124,15 +139,16 @@ class Mailboxes:
                 raise NotFound(_NO_DOMAIN)
             if not self._folders.serves(address.domain):
                 raise Invalid.field("domain", self._folders.refusal(address.domain))
+            warnings = (await pin_store.pin_rules(connection, address.domain)).warnings(new.pin, address.extension)
             if not await store.insert(connection, mailbox):
                 raise await self._taken(connection, mailbox)
             revision = await self._announce(connection, address, sight)
             await audit.insert(connection, [AuditEntry.of(grant, Action.MAILBOX_CREATE, mailbox=address, target=mailbox.id)])
         log.info("mailbox_created", extension=address.extension, domain=address.domain, mailbox=str(mailbox.id))
-        return replace(mailbox, directory=await self._wait(address, revision))
+        return Changed(replace(mailbox, directory=await self._wait(address, revision)), tuple(warnings))
 
-    async def replace(self, grant: Grant, key: MailboxKey, change: MailboxChange, *, asked: str | None = None) -> DirectoryState:
-        """Change a mailbox. Raises ``NotFound``, and ``Invalid`` if the change is meant for another one."""
+    async def replace(self, grant: Grant, key: MailboxKey, change: MailboxChange, *, asked: str | None = None) -> Changed:
+        """Change a mailbox. Raises ``NotFound``, ``Invalid`` if the change is meant for another one, and as ``create`` does."""
         address = (await self.admitted(grant, key, asked=asked)).address
         grant.require(Scope.MAILBOX_WRITE)
         sight = await self._phone.look(address)
@@ -140,13 +156,29 @@ class Mailboxes:
             found = await store.find_key(connection, address.domain, key, lock=True)
             before = _seen(grant, found)
             mailbox = change.applied_to(before, self._cipher.seal)
+            warnings = await self._pin_warnings(connection, before, change.pin)
             await store.update(connection, mailbox)
             revision = await self._announce(connection, mailbox.address, sight)
             names = ", ".join(change.fields_changed(before, mailbox))
             action = Action.MAILBOX_CHANGE if change.pin is KEEP else Action.PIN_SET
             await audit.insert(connection, [AuditEntry.of(grant, action, mailbox=address, target=mailbox.id, detail=names)])
         log.info("mailbox_changed", extension=address.extension, domain=address.domain, mailbox=str(mailbox.id))
-        return await self._wait(mailbox.address, revision)
+        return Changed(replace(mailbox, directory=await self._wait(mailbox.address, revision)), warnings)
+
+    async def generate_pin(
+        self, grant: Grant, key: MailboxKey, only_if: frozenset[str] | None = None, *, asked: str | None = None
+    ) -> tuple[str, Changed]:
+        """Give a mailbox a random PIN that its domain's rules take; the PIN, ``""`` for a caller that may not read PINs.
+
+        Raises ``NotFound`` and ``PreconditionFailed``.
+        """
+        address = (await self.admitted(grant, key, asked=asked)).address
+        grant.require(Scope.MAILBOX_WRITE)
+        async with self._pool.acquire() as connection:
+            rules = await pin_store.pin_rules(connection, address.domain)
+        pin = rules.generate(address.extension)
+        changed = await self.replace(grant, key, MailboxChange(pin=pin, only_if=only_if), asked=asked)
+        return pin if grant.has(Scope.PIN_READ) else "", changed
 
     async def delete(
         self, grant: Grant, key: MailboxKey, only_if: frozenset[str] | None = None, *, asked: str | None = None
@@ -164,6 +196,16 @@ class Mailboxes:
             await audit.insert(connection, [entry])
         log.info("mailbox_deleted", extension=mailbox.address.extension, domain=domain, mailbox=str(mailbox.id))
         return await self._wait(mailbox.address, revision)
+
+    async def _pin_warnings(self, connection: Connection, before: Mailbox, pin: str | Keep) -> tuple[FieldError, ...]:
+        """What the domain says of a new PIN. One that was read and sent back is not new."""
+        if pin is KEEP:
+            return ()
+        with suppress(PinUnreadable):
+            if self._cipher.open(before.id, before.sealed_pin) == pin:
+                return ()
+        rules = await pin_store.pin_rules(connection, before.address.domain)
+        return tuple(rules.warnings(pin, before.address.extension))
 
     @staticmethod
     async def _taken(connection: Connection, mailbox: Mailbox) -> Conflict:
@@ -206,14 +248,6 @@ class Mailboxes:
     def _removal(self, domain: Domain, entry: Entry) -> str:
         state = self._reasoned(domain, entry.directory)
         return f"its removal from the switch is {state.state.value}: {state.detail}"
-
-
-async def check_key(pool: Pool, cipher: PinCipher) -> None:
-    """Raise ``SettingsError`` if the PINs in this database were encrypted with another key."""
-    async with pool.acquire() as connection, connection.transaction():
-        noted = await store.note_once(connection, _KEY_FACT, cipher.fingerprint())
-    if noted != cipher.fingerprint():
-        raise SettingsError.field(KEY_SETTING, "is not the key that the PINs in this database were encrypted with")
 
 
 def _seen(grant: Grant, mailbox: Mailbox | None) -> Mailbox:

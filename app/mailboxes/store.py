@@ -45,9 +45,6 @@ SET pin_encrypted = $2, mail_to = $3, local_after_email = $4, enabled = $5, desc
 WHERE id = $1
 """
 DELETE = "DELETE FROM voicemail.mailbox WHERE id = $1"
-NOTE = "INSERT INTO voicemail.installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
-NOTE_ANEW = "UPDATE voicemail.installation SET value = $2 WHERE name = $1 AND NOT EXISTS (SELECT FROM voicemail.mailbox)"
-NOTED = "SELECT value FROM voicemail.installation WHERE name = $1"
 
 
 async def find(connection: Connection, domain: str, extension: str) -> Mailbox | None:
@@ -119,13 +116,6 @@ async def update(connection: Connection, mailbox: Mailbox) -> None:
 async def delete(connection: Connection, mailbox_id: UUID) -> None:
     """Forget a mailbox."""
     await connection.execute(DELETE, mailbox_id)
-
-
-async def note_once(connection: Connection, name: str, value: str) -> str:
-    """Store a fact if it is missing or there is no mailbox yet; returns the stored fact."""
-    await connection.execute(NOTE, name, value)
-    await connection.execute(NOTE_ANEW, name, value)
-    return str(await connection.fetchval(NOTED, name))
 
 
 def _values(mailbox: Mailbox) -> tuple[object, ...]:

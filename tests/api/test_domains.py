@@ -12,9 +12,10 @@ from tests.support.access_tokens import make_token
 from tests.support.pbx import DOMAIN, Site
 
 EMPTY = {"description": "", "time_zone": None, "language": None, "mail_from": None, "mail_from_name": None, "reply_to": None}
+PINS = {"pin_policy": "warn", "pin_min_length": 6}
 FULL = {
     "description": "A branch\nin Hà Nội 🎉", "time_zone": "Asia/Ho_Chi_Minh", "language": "vi", "mail_from": "voicemail@a.example",
-    "mail_from_name": "Hộp thư thoại", "reply_to": "ops@a.example",
+    "mail_from_name": "Hộp thư thoại", "reply_to": "ops@a.example", "pin_policy": "refuse", "pin_min_length": 8,
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ async def ask(site: Site, method: str, path: str, token: str | None = None, **re
 
 
 async def test_the_domain_of_the_settings_is_there_from_the_start(api: Site) -> None:
-    assert await api.get(f"/v1/domain/{DOMAIN}") == {"name": DOMAIN, **EMPTY, "default": True}
+    assert await api.get(f"/v1/domain/{DOMAIN}") == {"name": DOMAIN, **EMPTY, **PINS, "default": True}
 
 
 async def test_a_domain_is_made_read_changed_and_deleted(api: Site, name: str) -> None:
@@ -48,7 +49,7 @@ async def test_a_domain_is_made_read_changed_and_deleted(api: Site, name: str) -
     assert await ask(api, "PATCH", f"/v1/domain/{name}", json={"language": "EN", "time_zone": None}) == done
     assert await api.get(f"/v1/domain/{name}") == shown | {"language": "en", "time_zone": None}
     assert await ask(api, "PUT", f"/v1/domain/{name}", json={"reply_to": "x@b.example"}) == done
-    assert await api.get(f"/v1/domain/{name}") == {"name": name, **EMPTY, "reply_to": "x@b.example", "default": False}
+    assert await api.get(f"/v1/domain/{name}") == {"name": name, **EMPTY, **PINS, "reply_to": "x@b.example", "default": False}
     assert await ask(api, "PUT", f"/v1/domain/{name}", json=shown) == done
     assert await api.get(f"/v1/domain/{name}") == shown
     assert await ask(api, "PATCH", f"/v1/domain/{name}", json={}) == done
@@ -64,7 +65,7 @@ async def test_an_empty_text_is_the_service_s_own_setting(api: Site, name: str) 
     empty = dict.fromkeys(EMPTY, "")
     assert (await ask(api, "POST", "/v1/domain", json={"name": name, **empty}))[0] == 201
 
-    assert await api.get(f"/v1/domain/{name}") == {"name": name, **EMPTY, "default": False}
+    assert await api.get(f"/v1/domain/{name}") == {"name": name, **EMPTY, **PINS, "default": False}
 
 
 @pytest.mark.parametrize("change", [str.upper, str.title, str])

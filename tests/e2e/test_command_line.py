@@ -119,7 +119,7 @@ async def test_a_domain_is_made_listed_shown_changed_and_deleted(offline: Site) 
     shown = dict(line.split("\t") for line in (await run("show", "a.example")).splitlines())
     assert shown == {
         "name": "a.example", "description": "A branch", "time_zone": "", "language": "vi", "mail_from": "vm@a.example",
-        "mail_from_name": "", "reply_to": "",
+        "mail_from_name": "", "reply_to": "", "pin_policy": "warn", "pin_min_length": "6",
     }  # fmt: skip
     await run("delete", "a.example")
     assert (await run("list")).splitlines() == ["lab.local\tdefault\t"]

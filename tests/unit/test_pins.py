@@ -1,6 +1,7 @@
 """PINs at rest, the key they need, and which PINs, addresses and texts a mailbox takes."""
 
 import base64
+import os
 import stat
 from pathlib import Path
 from uuid import uuid4
@@ -12,9 +13,11 @@ from app import fields as shared
 from app.addressing import Domain, Extension, MailboxAddress
 from app.errors import SettingsError
 from app.mailboxes import fields
-from app.mailboxes.pins.cipher import PinCipher, PinUnreadable, load_or_create_key
+from app.mailboxes.pins.cipher import PinCipher, PinKeyMissing, PinUnreadable
+from app.mailboxes.pins.keys import load_keys, load_or_create_keys
 
 KEY = bytes(range(32))
+OTHER_KEY = bytes(range(32, 64))
 ADDRESS = MailboxAddress(Extension("101"), Domain("lab.local"))
 
 
@@ -65,26 +68,87 @@ def test_digests_tell_pins_apart_and_depend_on_key_and_mailbox() -> None:
 
 
 def test_an_unset_key_is_made_once_for_the_owner_only(tmp_path: Path) -> None:
-    key = load_or_create_key(None, tmp_path / "data")
+    (key,) = load_or_create_keys(None, tmp_path / "data")
 
-    assert load_or_create_key(None, tmp_path / "data") == key
+    assert load_or_create_keys(None, tmp_path / "data") == (key,)
     assert len(key) == 32
     assert stat.S_IMODE((tmp_path / "data" / "secret.key").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret.key"]
 
 
 def test_a_set_key_is_used_and_no_file_is_made(tmp_path: Path) -> None:
-    assert load_or_create_key(SecretStr(base64.b64encode(KEY).decode()), tmp_path) == KEY
+    assert load_or_create_keys(SecretStr(base64.b64encode(KEY).decode()), tmp_path) == (KEY,)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["", "not base64!", base64.b64encode(b"short").decode(), "\x00\udc80"])
 def test_a_key_file_that_is_no_key_stops_the_start_without_being_shown(tmp_path: Path, content: str) -> None:
     (tmp_path / "secret.key").write_bytes(content.encode("utf-8", "surrogateescape"))
+    (tmp_path / "secret.key").chmod(0o600)
 
     with pytest.raises(SettingsError, match=r"VOICEMAIL_SECRET_KEY: is unset, and .*secret\.key is not 32 bytes") as caught:
-        load_or_create_key(None, tmp_path)
+        load_or_create_keys(None, tmp_path)
     assert not content or content not in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", " ", "\n", ", \t", ",\r\n"])
+def test_several_keys_are_taken_from_the_setting_and_from_the_file_in_their_order(tmp_path: Path, separator: str) -> None:
+    text = separator.join(base64.b64encode(key).decode() for key in (OTHER_KEY, KEY)) + separator
+
+    assert load_or_create_keys(SecretStr(text), tmp_path) == (OTHER_KEY, KEY)
+    (tmp_path / "secret.key").write_text(text)
+    (tmp_path / "secret.key").chmod(0o600)
+    assert load_or_create_keys(None, tmp_path) == load_keys(None, tmp_path) == (OTHER_KEY, KEY)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o644, 0o777])
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    load_or_create_keys(None, tmp_path)
+    (tmp_path / "secret.key").chmod(mode)
+
+    with pytest.raises(SettingsError, match=r"others may read or write .*secret\.key: chmod 600"):
+        load_or_create_keys(None, tmp_path)
+
+
+def test_a_key_file_that_is_no_file_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "secret.key", 0o600)
+
+    with pytest.raises(SettingsError, match="is not a file"):
+        load_or_create_keys(None, tmp_path)
+
+
+def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
+    assert load_keys(None, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_key_seals_and_every_key_opens() -> None:
+    mailbox, old, new = uuid4(), PinCipher(KEY), PinCipher(OTHER_KEY, KEY)
+    sealed = old.seal(mailbox, "0043")
+
+    assert new.open(mailbox, sealed) == "0043"
+    assert new.key_id in new.seal(mailbox, "0043")[:5]
+    assert old.key_id in sealed[:5]
+    assert old.key_id != new.key_id
+    assert KEY[:4] not in sealed
+    with pytest.raises(PinKeyMissing, match=new.key_id.hex()) as caught:
+        old.open(mailbox, new.seal(mailbox, "0043"))
+    assert "0043" not in repr(caught.value)
+    assert KEY.hex() not in repr(caught.value)
+
+
+def test_a_digest_is_recognised_whichever_key_made_it() -> None:
+    old, new = PinCipher(KEY), PinCipher(OTHER_KEY, KEY)
+    digest = old.digest(ADDRESS, ["1"])
+
+    assert new.matches(digest, ADDRESS, ["1"])
+    assert not new.matches(digest, ADDRESS, ["2"])
+    assert new.knows(digest)
+    assert new.digest(ADDRESS, ["1"]) != digest
+    alone = PinCipher(OTHER_KEY)
+    assert not alone.knows(digest)
+    assert not alone.matches(digest, ADDRESS, ["1"])
+    assert not alone.knows(b"")
 
 
 @pytest.mark.parametrize("pin", ["1", "x" * 64, "abc123def", "with space", "\N{PILE OF POO}" * 64, '<a b="c"/>', "$${x}", "-ERR"])

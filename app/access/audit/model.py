@@ -25,6 +25,7 @@ class Action(StrEnum):
     MAILBOX_ADOPT = "mailbox.adopt"
     PIN_SET = "pin.set"  # a change of a mailbox that sets its PIN
     PIN_READ = "pin.read"
+    PIN_REKEY = "pin.rekey"  # PINs were encrypted anew with another key
     MESSAGE_AUDIO = "message.audio"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
     DOMAIN_CREATE = "domain.create"

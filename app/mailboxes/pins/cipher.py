@@ -1,113 +1,119 @@
-"""Encrypts PINs for our table, compares them by a keyed digest, and loads the key for both."""
+"""PINs at rest: encrypted in our table, and recognised by a keyed digest. Both name the key that made them."""
 
-import base64
-import binascii
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 from uuid import UUID
 
-import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from pydantic import SecretStr
 
 from app.addressing import MailboxAddress
-from app.errors import SettingsError, VoicemailError
+from app.errors import VoicemailError
 
-log = structlog.get_logger(__name__)
-
-KEY_SETTING = "VOICEMAIL_SECRET_KEY"
-KEY_FILE = "secret.key"
 _FORMAT = b"\x01"
 _NONCE = 12
+_TAG = 16
+KEY_ID = 4  # bytes
+# Where the key's id begins, counted from 1 as SQL does: in a sealed PIN, and in a digest.
+SEALED_AT, DIGEST_AT = 2, 1
 
 
 class PinUnreadable(VoicemailError):
     """A PIN was encrypted with another VOICEMAIL_SECRET_KEY than this service has: give it the old key, or set the PIN anew."""
 
 
-class PinCipher:
-    """Seals and opens PINs with AES-256-GCM. A sealed PIN opens only for the mailbox it was sealed for."""
+class PinKeyMissing(PinUnreadable):
+    """A PIN was encrypted with a key that is not in VOICEMAIL_SECRET_KEY."""
 
-    def __init__(self, key: bytes) -> None:
-        """``key``: 32 bytes."""
-        self._aead = AESGCM(_subkey(key, b"pins"))
-        self._digest_key = _subkey(key, b"digests")
+    def __init__(self, key_id: bytes) -> None:
+        self.key_id = key_id.hex()
+        super().__init__(
+            f"the PIN was encrypted with another VOICEMAIL_SECRET_KEY, the key {self.key_id}, which is not there:"
+            " add that key after the first one, or set the PIN anew"
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Key:
+    """One key with a subkey for each purpose. ``id`` tells keys apart and says nothing of the key itself."""
+
+    id: bytes
+    aead: AESGCM
+    digests: bytes
+
+    @classmethod
+    def of(cls, key: bytes) -> "_Key":
+        return cls(_subkey(key, b"id")[:KEY_ID], AESGCM(_subkey(key, b"pins")), _subkey(key, b"digests"))
+
+
+class PinCipher:
+    """Seals PINs with the first key (AES-256-GCM) and opens those of every key. A sealed PIN opens only for its own mailbox."""
+
+    def __init__(self, *keys: bytes) -> None:
+        """``keys``: 32 bytes each, at least one; the first one seals."""
+        made = [_Key.of(key) for key in keys]
+        self._first = made[0]
+        self._keys = {key.id: key for key in reversed(made)}
+
+    @property
+    def key_id(self) -> bytes:
+        """The id of the key that seals."""
+        return self._first.id
+
+    @property
+    def key_ids(self) -> frozenset[bytes]:
+        """The ids of all keys that are there."""
+        return frozenset(self._keys)
 
     def seal(self, mailbox_id: UUID, pin: str) -> bytes:
         """The PIN as it is kept."""
         nonce = secrets.token_bytes(_NONCE)
-        return _FORMAT + nonce + self._aead.encrypt(nonce, pin.encode(), mailbox_id.bytes)
+        return _FORMAT + self._first.id + nonce + self._first.aead.encrypt(nonce, pin.encode(), mailbox_id.bytes)
 
     def open(self, mailbox_id: UUID, sealed: bytes) -> str:
-        """The PIN again. Raises ``PinUnreadable`` if it was sealed with another key or for another mailbox."""
-        if not sealed.startswith(_FORMAT) or len(sealed) < 1 + _NONCE + 16:
+        """The PIN again.
+
+        Raises ``PinKeyMissing`` if its key is not there, and ``PinUnreadable`` if it is damaged or another mailbox's.
+        """
+        start = len(_FORMAT) + KEY_ID
+        if not sealed.startswith(_FORMAT) or len(sealed) < start + _NONCE + _TAG:
             raise PinUnreadable
+        key = self._keys.get(sealed[len(_FORMAT) : start])
+        if key is None:
+            raise PinKeyMissing(sealed[len(_FORMAT) : start])
         try:
-            return self._aead.decrypt(sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :], mailbox_id.bytes).decode()
+            return key.aead.decrypt(sealed[start : start + _NONCE], sealed[start + _NONCE :], mailbox_id.bytes).decode()
         except InvalidTag:
             raise PinUnreadable from None
 
     def digest(self, address: MailboxAddress, pins: Iterable[str]) -> bytes:
-        """A keyed digest of a set of PINs of one mailbox: without the key it reveals nothing."""
-        text = "\0".join([str(address), *sorted(pins)])
-        return hmac.digest(self._digest_key, text.encode("utf-8", "surrogateescape"), hashlib.sha256)
+        """A digest of a set of PINs of one mailbox, by the first key. It tells nothing to anybody who lacks the key."""
+        return _digest(self._first, address, pins)
 
-    def fingerprint(self) -> str:
-        """A digest of the key itself."""
-        return hmac.digest(self._digest_key, b"fingerprint", hashlib.sha256).hex()
+    def knows(self, digest: bytes) -> bool:
+        """Whether the key of a digest is there. Without it nobody can say which PINs the digest is of."""
+        return digest[:KEY_ID] in self._keys
+
+    def matches(self, digest: bytes, address: MailboxAddress, pins: Iterable[str]) -> bool:
+        """Whether a digest, by whichever key, is of these PINs."""
+        key = self._keys.get(digest[:KEY_ID])
+        return key is not None and hmac.compare_digest(digest, _digest(key, address, pins))
+
+    def fingerprints(self) -> tuple[str, ...]:
+        """A fingerprint of each key, the first key's first: the database notes it."""
+        keys = [self._first, *(key for key in self._keys.values() if key is not self._first)]
+        return tuple(hmac.digest(key.digests, b"fingerprint", hashlib.sha256).hex() for key in keys)
 
     def __repr__(self) -> str:
         return "PinCipher()"
 
 
-def load_or_create_key(setting: SecretStr | None, data_dir: Path) -> bytes:
-    """The key of VOICEMAIL_SECRET_KEY; if that is unset, the key of a file in the data folder that is made once.
-
-    Raises ``SettingsError`` if the setting or the file is not 32 bytes in base64, or the file cannot be read or made.
-    """
-    if setting is not None:
-        return _decoded(setting.get_secret_value(), "must be 32 bytes in base64")
-    path = data_dir / KEY_FILE
-    try:
-        if not path.exists():
-            _create(path)
-        return _decoded(path.read_text("ascii", "replace").strip(), f"is unset, and {path} is not 32 bytes in base64")
-    except OSError as error:
-        raise SettingsError.field(KEY_SETTING, f"is unset, and {path} cannot be used: {error.strerror}") from error
-
-
-def _create(path: Path) -> None:
-    """Create a key file atomically. If several processes try, one succeeds and the others use its file."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        draft.unlink(missing_ok=True)
-    log.info("secret_key_created", file=str(path), hint="back this file up: mailbox passwords cannot be read without it")
-
-
-def _decoded(text: str, message: str) -> bytes:
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise SettingsError.field(KEY_SETTING, message) from None
-    if len(key) != 32:
-        raise SettingsError.field(KEY_SETTING, message)
-    return key
+def _digest(key: _Key, address: MailboxAddress, pins: Iterable[str]) -> bytes:
+    text = "\0".join([str(address), *sorted(pins)])
+    return key.id + hmac.digest(key.digests, text.encode("utf-8", "surrogateescape"), hashlib.sha256)
 
 
 def _subkey(key: bytes, purpose: bytes) -> bytes:

@@ -23,8 +23,8 @@ from app.mailboxes import fields, store
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
 from app.mailboxes.directory.store import Entry
-from app.mailboxes.model import Mailbox
-from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
+from app.mailboxes.model import DirectoryStatus, Mailbox
+from app.mailboxes.pins.cipher import PinCipher, PinKeyMissing, PinUnreadable
 from app.switch.esl.reply import Event
 from app.switch.tables.prefs import VoicemailTables
 
@@ -93,7 +93,7 @@ class PhonePins:
         pins: dict[str, str] = {}
         for entry, pin in wanted:
             there = found.get(entry.extension, ())
-            if there != (pin,) and entry.prefs_digest not in (None, self._digest(domain, entry, there)):
+            if there != (pin,) and self._set_by_phone(domain, entry, there):
                 self._loop.wake()
             else:
                 pins[entry.extension] = pin
@@ -110,6 +110,13 @@ class PhonePins:
     def _digest(self, domain: Domain, entry: Entry, pins: Sequence[str]) -> bytes:
         return self._cipher.digest(MailboxAddress(entry.extension, domain), pins)
 
+    def _set_by_phone(self, domain: Domain, entry: Entry, there: Sequence[str]) -> bool:
+        """Whether these PINs are other ones than were seen last; False if that is not known."""
+        seen = entry.prefs_digest
+        if seen is None or not self._cipher.knows(seen):
+            return False
+        return not self._cipher.matches(seen, MailboxAddress(entry.extension, domain), there)
+
     async def _sync_all(self) -> None:
         await self.sync()
 
@@ -119,7 +126,7 @@ class PhonePins:
         return [
             address
             for address, digest in known.items()
-            if self._cipher.digest(address, seen[address.domain, address.extension]) != digest
+            if not self._cipher.matches(digest, address, seen[address.domain, address.extension])
         ]
 
     async def _adopt(self, address: MailboxAddress) -> bool:
@@ -131,11 +138,15 @@ class PhonePins:
             if mailbox is None or entry is None or entry.prefs_digest is None:
                 return False
             pins = await self._tables.pins(address)
-            digest = self._cipher.digest(address, pins)
-            if not pins or digest == entry.prefs_digest:
+            if not pins or self._cipher.matches(entry.prefs_digest, address, pins):
                 return False
+            if not self._cipher.knows(entry.prefs_digest) and entry.directory.state is not DirectoryStatus.APPLIED:
+                return False  # nobody can say whether it was set by phone, and put_in_step is about to write ours over it
+            digest = self._cipher.digest(address, pins)
             try:
                 new = [pin for pin in pins if pin != self._cipher.open(mailbox.id, mailbox.sealed_pin)]
+            except PinKeyMissing:
+                return False  # its key may come back; until then nothing takes its place
             except PinUnreadable:
                 new = list(pins)
             adopted = bool(new) and _acceptable(new[-1])
