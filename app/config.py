@@ -7,14 +7,23 @@ import base64
 import binascii
 import os
 import re
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import fields
 from app.addressing import Domain
@@ -29,6 +38,7 @@ EXAMPLE_SECRETS = frozenset({
     "lab-database-password", "lab-event-socket-password", "lab-token-change-me-please", "freeswitch", "password",
 })  # fmt: skip
 KEYS_FORM = "must be 32 bytes in base64, or several such keys with commas or spaces between them"
+_BASE_URL = re.compile(r"https?://(?:[0-9A-Za-z][0-9A-Za-z._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[^\s?#\"<>\\]*)?")
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 
@@ -78,6 +88,19 @@ def decoded_keys(text: str) -> tuple[bytes, ...] | None:
     return tuple(keys) if keys and all(len(key) == 32 for key in keys) else None
 
 
+def _networks(given: object) -> object:
+    """The networks in a list with commas. Raises ``ValueError`` for what is none, and for one that holds every address."""
+    if not isinstance(given, str):
+        return given
+    try:
+        networks = tuple(ip_network(part.strip()) for part in given.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be addresses or networks with commas, such as 127.0.0.1, 10.20.0.0/16, fd00:20::/64") from None
+    if any(network.prefixlen == 0 for network in networks):
+        raise ValueError("must not hold every address: each client could say that it is another")
+    return networks
+
+
 OneLine = Annotated[str, AfterValidator(_one_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -93,7 +116,13 @@ class Settings(BaseSettings):
 
     http_host: OneLine = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    public_url: OneLine = ""
+    public_url: Annotated[OneLine, Field(validate_default=True)] = ""
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    failed_tokens_a_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    requests_a_second: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    downloads_at_once: Annotated[int, Field(ge=1, le=1000)] = 4
+    docs: bool = True
+    metrics: bool = True
     api_token: SecretStr | None = None
     secret_key: SecretStr | None = None
 
@@ -169,13 +198,14 @@ class Settings(BaseSettings):
 
     @field_validator("public_url")
     @classmethod
-    def _base_url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        try:
-            urlsplit(value)
-        except ValueError:
-            raise ValueError("is not a URL such as https://voicemail.example.com") from None
+    def _base_url(cls, value: str, info: ValidationInfo) -> str:
+        if value and not _BASE_URL.fullmatch(value):
+            raise ValueError("must be http:// or https:// with a host, such as https://voicemail.example.com")
+        if not value and not is_loopback(info.data.get("http_host", "localhost")):
+            raise ValueError(
+                "is required, because VOICEMAIL_HTTP_HOST is not a loopback address: it is how clients reach this service, "
+                "such as https://voicemail.example.com, and links to recordings begin with it"
+            )
         return value.rstrip("/")
 
     @field_validator("recordings_switch_path")

@@ -8,6 +8,7 @@ VoicemailError
 ├── Unauthorized            no token was sent
 │   └── InvalidToken        the token is not valid
 ├── Forbidden               the caller is known, and lacks a scope
+├── TooManyRequests         the caller may ask again later
 ├── Unavailable             something outside is away; the same call may work later
 │   ├── DatabaseUnavailable
 │   └── SwitchUnavailable
@@ -86,6 +87,14 @@ class Forbidden(VoicemailError):
         """``scope`` is the one that is missing; without it ``detail`` says what else the token must allow."""
         self.scope = scope
         super().__init__(detail or (f"this token lacks the scope {scope}" if scope else None))
+
+
+class TooManyRequests(VoicemailError):
+    """The caller asks more than it may; ``retry_after`` says in how many seconds it may ask again."""
+
+    def __init__(self, detail: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(detail)
 
 
 class Unavailable(VoicemailError):

@@ -11,13 +11,13 @@ from importlib.metadata import version
 import structlog
 from aiohttp import web
 
-from app.access.audit.refusals import Refusals
-from app.access.authenticator import Authenticator
+from app.access.limits import Limits
 from app.access.part import open_access
 from app.config import PREFIX, Settings
 from app.domains.part import open_domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
-from app.http.application import build
+from app.http.application import Door, build
+from app.http.client import Clients
 from app.http.health import Degraded, HealthRoutes, Readiness
 from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
@@ -36,9 +36,10 @@ _LAST_REQUESTS = 1.0  # seconds for requests under way when the service stops
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service."""
+    """A running service: how clients reach it, and how this machine does."""
 
     url: str
+    local_url: str
 
 
 async def serve(settings: Settings) -> int:
@@ -76,7 +77,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
-        access, authenticator, refusals = open_access(resources)
+        limits = Limits(
+            failures_a_minute=settings.failed_tokens_a_minute,
+            requests_a_second=settings.requests_a_second,
+            downloads_at_once=settings.downloads_at_once,
+        )
+        access, authenticator, refusals = open_access(resources, limits.failures)
         removal = open_removal(resources, stack)
         parts = [
             _basics(resources),
@@ -87,9 +93,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)
-        url = await _serve_http(resources, parts, authenticator, refusals, stack)
-        log.info("serving", url=url, domain=resources.domain, version=_version())
-        yield Service(url)
+        door = Door(Clients(settings.trusted_proxies), authenticator, limits, refusals)
+        local_url = await _serve_http(resources, parts, door, stack)
+        service = Service(settings.public_url or local_url, local_url)
+        log.info("serving", url=service.url, listening=local_url, domain=resources.domain, version=_version())
+        yield service
         log.info("stopping")
 
 
@@ -145,14 +153,19 @@ def _start(resources: Resources, parts: Sequence[Part], stack: AsyncExitStack) -
     stack.push_async_callback(end, *running)
 
 
-async def _serve_http(
-    resources: Resources, parts: Sequence[Part], authenticator: Authenticator, refusals: Refusals, stack: AsyncExitStack
-) -> str:
+async def _serve_http(resources: Resources, parts: Sequence[Part], door: Door, stack: AsyncExitStack) -> str:
     settings = resources.settings
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
     measures = {name: measure for part in parts for name, measure in part.measures.items()}
-    application = build(routes, authenticator, refusals, measures, title="FreeSWITCH voicemail", version=_version())
+    application = build(
+        routes,
+        door,
+        measures if settings.metrics else None,
+        title="FreeSWITCH voicemail",
+        version=_version(),
+        docs=settings.docs,
+    )
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
@@ -162,7 +175,7 @@ async def _serve_http(
         place = f"{settings.http_host} port {settings.http_port}"
         raise SettingsError.field(PREFIX + "HTTP_PORT", f"{place} cannot be listened on: {why(error)}") from None
     host, port = runner.addresses[0][:2]
-    return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _forever(run: Run) -> None:

@@ -72,7 +72,7 @@ class Site:
             "DATABASE_URL": self.dsn, "DATA_DIR": self.folder, "HTTP_PORT": self.port, "API_TOKEN": TOKEN, "DOMAIN": domain,
             "ESL_PORT": self.switch.port, "ESL_PASSWORD": self.switch.password, "DIRECTORY_PATH": self.switch.directory,
             "RECORDINGS_PATH": self.switch.recordings, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": self.mail.port,
-            "MAIL_FROM": f"voicemail@{domain}",
+            "MAIL_FROM": f"voicemail@{domain}", "REQUESTS_A_SECOND": 1_000_000,
         }  # fmt: skip
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VOICEMAIL_")}
         began = time.monotonic()

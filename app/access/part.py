@@ -11,14 +11,18 @@ from app.access.audit.service import Audit
 from app.access.authenticator import Authenticator
 from app.access.cache import GrantCache
 from app.access.changes import TokenChanges
+from app.access.limits import FailureLimit
 from app.access.routes import TokenRoutes
 from app.access.tokens import Tokens
 from app.access.usage import TokenUsage
 from app.resources import Part, Resources
 
 
-def open_access(resources: Resources) -> tuple[Part, Authenticator, Refusals]:
-    """Make the tokens, the audit, their routes, the authenticator, and what counts refused requests."""
+def open_access(resources: Resources, failures: FailureLimit) -> tuple[Part, Authenticator, Refusals]:
+    """Make the tokens, the audit, their routes, the authenticator, and what counts refused requests.
+
+    The authenticator counts wrong tokens in ``failures``.
+    """
     static = resources.settings.api_token
     tokens, cache = Tokens(resources.pool, resources.domain), GrantCache()
     usage = TokenUsage(partial(token_store.note_use, resources.pool))
@@ -26,6 +30,7 @@ def open_access(resources: Resources) -> tuple[Part, Authenticator, Refusals]:
         tokens.find,
         cache,
         usage,
+        failures=failures,
         static_token=static.get_secret_value() if static else None,
         default_domain=resources.domain,
     )

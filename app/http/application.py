@@ -3,6 +3,8 @@
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
@@ -14,10 +16,12 @@ from pydantic import BaseModel
 from app.access.audit.refusals import Refusals
 from app.access.authenticator import Authenticator
 from app.access.grant import NOBODY, Grant
+from app.access.limits import DownloadLimit, Limits
 from app.access.origin import Actor, Origin
-from app.errors import Forbidden
-from app.http.client_address import client_address
-from app.http.docs import add_docs
+from app.errors import DatabaseFailed, Forbidden
+from app.http.client import CLIENT, Client, Clients
+from app.http.docs import add_docs, add_front
+from app.http.files import Download
 from app.http.metrics import Measure, add_metrics
 from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, read_query
@@ -34,35 +38,54 @@ _QUIET = {"/healthz", "/readyz"}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the gate asks about each request: who sends it, what its token grants, whether that was too often."""
+
+    clients: Clients
+    authenticator: Authenticator
+    limits: Limits
+    refusals: Refusals
+
+
 def build(
     routes: Sequence[object],
-    authenticator: Authenticator,
-    refusals: Refusals,
-    measures: Mapping[str, Measure],
+    door: Door,
+    measures: Mapping[str, Measure] | None,
     *,
     title: str,
     version: str,
+    docs: bool = True,
 ) -> web.Application:
-    """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them, and ``/metrics``."""
+    """An application of the given route objects, with ``/openapi.json`` and ``/docs`` about them, and ``/metrics``.
+
+    Without ``docs`` the first two are not there, and without ``measures`` the last is not.
+    """
     public: set[object] = {_without_slash}  # the handlers that anybody may call; a path that no route has is not among them
-    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(authenticator, refusals, public)])
+    optional: set[object] = set()  # the public ones that tell more to some tokens
+    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(door, public, optional)])
     bodies = BodyReader()
     found = [endpoint for group in routes for endpoint in endpoints(group)]
     # Fixed paths first: /v1/voicemail/message is not an extension.
     for endpoint in sorted(found, key=lambda endpoint: "{" in endpoint.mark.path):
-        handler = _handler(endpoint, bodies)
+        handler = _handler(endpoint, bodies, door.limits.downloads)
         if not endpoint.guarded:
             public.add(handler)
+            if endpoint.takes_token:
+                optional.add(handler)
         for method in ("GET", "HEAD") if endpoint.mark.method == "GET" else (endpoint.mark.method,):
             application.router.add_route(method, endpoint.mark.path, handler)
     for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
         application.router.add_route("*", f"{path}/", _without_slash)
-    public.add(add_metrics(application, measures))
-    public.update(add_docs(application, lambda: orjson.dumps(describe(found, title=title, version=version))))
+    public.add(add_front(application, docs=docs))
+    if measures is not None:
+        public.add(add_metrics(application, measures))
+    if docs:
+        public.update(add_docs(application, lambda: orjson.dumps(describe(found, title=title, version=version))))
     return application
 
 
-def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
+def _handler(endpoint: Endpoint, bodies: BodyReader, downloads: DownloadLimit) -> _Handler:
     bound, query, body, status = endpoint.handler, endpoint.query, endpoint.body, endpoint.mark.status
     scope, admit = endpoint.mark.scope, endpoint.admit
 
@@ -82,7 +105,25 @@ def _handler(endpoint: Endpoint, bodies: BodyReader) -> _Handler:
             arguments["body"] = await bodies.read(raw, body)
         return _response(await bound(request, **arguments), status)
 
-    return handle
+    return _counted(handle, downloads) if endpoint.mark.streams else handle
+
+
+def _counted(handle: _Handler, downloads: DownloadLimit) -> _Handler:
+    """A handler of downloads, of which a token may have only some under way."""
+
+    async def counted(raw: web.Request) -> web.StreamResponse:
+        end = downloads.begin(raw[_GRANT].name)
+        response = None
+        try:
+            response = await handle(raw)
+            return response
+        finally:
+            if isinstance(response, Download):
+                response.when_over(end)  # aiohttp sends it after this
+            else:
+                end()
+
+    return counted
 
 
 async def _without_slash(request: web.Request) -> web.StreamResponse:
@@ -114,35 +155,42 @@ def _encoded(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _gate(authenticator: Authenticator, refusals: Refusals, public: Set[object]) -> Any:
+def _gate(door: Door, public: Set[object], optional: Set[object]) -> Any:
     @web.middleware
     async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Authenticate the request, turn every exception into a problem, and write the access log."""
         began = time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else token_hex(16)
-        grant = NOBODY
-        guarded = request.match_info.handler not in public
+        request[CLIENT] = client = door.clients.of(request)
+        called = request.match_info.handler
+        guarded = called not in public
         try:
             if guarded:
-                grant = await authenticator.grant(request.headers.get("Authorization"))
-                request[_GRANT] = grant.asked_from(_origin(request, request_id))
+                await _admit(door, request, request_id)
+            elif called in optional and request.headers.get("Authorization"):
+                with suppress(DatabaseFailed):  # what anybody is told is told at least
+                    await _admit(door, request, request_id)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error is a problem to the client
             response = problem_of(error)
             if guarded:
-                refusals.note(error, grant, client_address(request))
+                door.refusals.note(error, request.get(_GRANT, NOBODY), client.address)
         if not response.prepared:
             _headers(response, request_id, guarded=guarded)
         if request.path not in _QUIET:
-            _log(request, response, grant, request_id, began)
+            _log(request, response, client, request_id, began)
         return response
 
     return gate
 
 
-def _origin(request: web.Request, request_id: str) -> Origin:
-    return Origin(Actor.TOKEN, client_address(request), request_id, request.headers.get("User-Agent", ""))
+async def _admit(door: Door, request: web.Request, request_id: str) -> None:
+    """Note what the request's token grants. Raises ``Unauthorized`` and ``TooManyRequests``."""
+    address = request[CLIENT].address
+    grant = await door.authenticator.grant(request.headers.get("Authorization"), address)
+    request[_GRANT] = grant.asked_from(Origin(Actor.TOKEN, address, request_id, request.headers.get("User-Agent", "")))
+    door.limits.requests.count(grant.name)
 
 
 def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) -> None:
@@ -152,13 +200,14 @@ def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) ->
         response.headers.setdefault("Cache-Control", "no-store")
 
 
-def _log(request: web.Request, response: web.StreamResponse, grant: Grant, request_id: str, began: float) -> None:
+def _log(request: web.Request, response: web.StreamResponse, client: Client, request_id: str, began: float) -> None:
     log.info(
         "request",
         method=request.method,
         path=request.path[:300],
         status=response.status,
         ms=round((time.perf_counter() - began) * 1000, 2),
-        token=grant.name or None,
+        address=client.address or None,
+        token=request.get(_GRANT, NOBODY).name or None,
         request_id=request_id,
     )

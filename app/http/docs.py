@@ -23,6 +23,19 @@ _POLICY = (
 )
 
 
+def add_front(application: web.Application, *, docs: bool) -> object:
+    """Serve ``/``, which leads to ``/docs`` if that is served; the handler, which needs no token."""
+
+    async def front(_request: web.Request) -> web.Response:
+        if not docs:
+            raise web.HTTPNotFound
+        # Not a permanent redirect, which browsers keep: a page will be here one day.
+        return web.Response(status=303, headers={"Location": "/docs"})
+
+    application.router.add_get("/", front)
+    return front
+
+
 def add_docs(application: web.Application, document: Callable[[], bytes]) -> list[object]:
     """Serve the OpenAPI document and the page that shows it; the handlers, none of which needs a token.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -20,6 +20,7 @@ _TYPES = {
 }  # fmt: skip
 _UNSAFE = re.compile(r"[^0-9A-Za-z._-]+")
 _PIECE = 256 * 1024  # bytes read in one turn of a thread
+_STALLED = 120.0  # seconds in which a client takes no piece: it is gone, and its download must not count for ever
 
 
 class Facts(Protocol):
@@ -95,8 +96,13 @@ class Download(web.StreamResponse):
     def __init__(self, content: Content, part: Part, *, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers={**headers, "Content-Disposition": disposition(content.name)})
         self._content, self._part = content, part
+        self._when_over: Callable[[], None] | None = None
         self.content_type = content_type(content.name)
         self.content_length = part.length
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call this when the content was sent, or could not be."""
+        self._when_over = call
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send the headers and then the content; aiohttp calls this once."""
@@ -105,19 +111,27 @@ class Download(web.StreamResponse):
         try:
             writer = await super().prepare(request)
             if request.method != "HEAD":
-                await self._send()
+                await self._send(request)
             return writer
         finally:
             self._content.close()
+            if self._when_over is not None:
+                self._when_over()
 
-    async def _send(self) -> None:
+    async def _send(self, request: web.BaseRequest) -> None:
         offset, left = self._part.start, self._part.length
         while left:
             piece = await asyncio.to_thread(self._content.read, offset, min(left, _PIECE))
             if not piece:
                 # The file was shortened meanwhile. The client must see an incomplete body.
                 raise ConnectionResetError("the file became shorter while it was sent")
-            await self.write(piece)
+            try:
+                async with asyncio.timeout(_STALLED):
+                    await self.write(piece)
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()  # to close it would mean to wait until the client takes what is left
+                raise ConnectionResetError("the client takes nothing any more") from None
             offset, left = offset + len(piece), left - len(piece)
 
 

@@ -93,11 +93,17 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     }
     if mark.description:
         operation["description"] = mark.description
-    operation["security"] = [{"token": [endpoint.mark.scope]}] if endpoint.guarded else []
+    operation["security"] = _security(endpoint)
     if endpoint.body is not None:
         schema = references[(endpoint.body, "validation")]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _security(endpoint: Endpoint) -> list[dict[str, Any]]:
+    if endpoint.guarded:
+        return [{"token": [endpoint.mark.scope]}]
+    return [{}, {"token": [endpoint.mark.optional_scope]}] if endpoint.takes_token else []
 
 
 _VERBS = {"show": "get", "remove": "delete"}
@@ -160,6 +166,9 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     for status, description in _problems(endpoint):
         schema = references[(Problem, "serialization")]
         responses[status] = {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+    if "429" in responses:
+        about = "in how many seconds to try again"
+        responses["429"]["headers"] = {"Retry-After": {"description": about, "schema": {"type": "integer", "minimum": 1}}}
     return responses
 
 
@@ -169,10 +178,18 @@ def _names_domain(endpoint: Endpoint) -> bool:
     return any("domain" in model.model_fields for model in models)
 
 
+_TOO_MANY = "too many requests with this token, or too many wrong tokens from this address"
+_TOO_MANY_DOWNLOADS = f"{_TOO_MANY}; or too many downloads of this token are under way"
+
+
 def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
     if not endpoint.guarded:
-        return []
-    found = [("401", "no valid token"), ("403", f"the token lacks the scope {endpoint.mark.scope}")]
+        return [("401", "the token is not valid"), ("429", _TOO_MANY)] if endpoint.takes_token else []
+    found = [
+        ("429", _TOO_MANY if endpoint.mark.streams is None else _TOO_MANY_DOWNLOADS),
+        ("401", "no valid token"),
+        ("403", f"the token lacks the scope {endpoint.mark.scope}"),
+    ]
     if "{" in endpoint.mark.path or _names_domain(endpoint):
         found.append(("404", "there is no such thing"))
     if endpoint.body is not None:

@@ -1,5 +1,6 @@
 """Every error as RFC 9457 ``application/problem+json``; the only place that knows which error has which status."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -18,6 +19,7 @@ from app.errors import (
     NotFound,
     PreconditionFailed,
     SwitchRefused,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     VoicemailError,
@@ -80,6 +82,8 @@ def problem_of(error: Exception) -> web.Response:
         return _of_aiohttp(error)
     if isinstance(error, Unauthorized | Forbidden):
         return _of_access(error)
+    if isinstance(error, TooManyRequests):
+        return problem(429, error.detail, headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))})
     if isinstance(error, VoicemailError) and not isinstance(error, DatabaseRefused):
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         if isinstance(error, Invalid) and error.errors:

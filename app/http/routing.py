@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from app.access.grant import Grant
 from app.access.scopes import Scope
-from app.http.client_address import client_address
+from app.http.client import CLIENT
 
 T = TypeVar("T")
 _Method = Callable[..., Awaitable[Any]]
@@ -33,8 +33,8 @@ class Request:
 
     @property
     def address(self) -> str:
-        """The client's address."""
-        return client_address(self.raw)
+        """The client's address; "" if it is not known."""
+        return self.raw[CLIENT].address
 
 
 Admit = Callable[[Request], Awaitable[None]]
@@ -60,6 +60,7 @@ class Mark:
     description: str
     streams: str | None
     scope: Scope | None
+    optional_scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ class Endpoint:
         """Whether a bearer token is needed; a route without a scope is public."""
         return self.mark.scope is not None
 
+    @property
+    def takes_token(self) -> bool:
+        """Whether a bearer token is looked at, if one comes."""
+        return self.guarded or self.mark.optional_scope is not None
+
 
 def _decorator(mark: Mark) -> Callable[[_Method], _Method]:
     def decorate(handler: _Method) -> _Method:
@@ -92,10 +98,20 @@ def _decorator(mark: Mark) -> Callable[[_Method], _Method]:
 
 
 def get(
-    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = "", streams: str | None = None
+    path: str,
+    *,
+    scope: Scope | None,
+    optional_scope: Scope | None = None,
+    summary: str,
+    status: int = 200,
+    description: str = "",
+    streams: str | None = None,
 ) -> Callable[[_Method], _Method]:
-    """A GET route, and HEAD with it. ``streams`` is the content type of a handler that streams its answer itself."""
-    return _decorator(Mark("GET", path, summary, status, description, streams, scope))
+    """A GET route, and HEAD with it. ``streams`` is the content type of a handler that streams its answer itself.
+
+    ``optional_scope`` is what a token may add to a public route's answer; the handler looks for it in the grant.
+    """
+    return _decorator(Mark("GET", path, summary, status, description, streams, scope, optional_scope))
 
 
 def post(

@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 
 from app.errors import Unavailable
+from app.http.health import OneAtATime
 from app.jobs.claims import Claims
 from app.messages.removal import Removal
 from app.notifications import after_mail
@@ -16,6 +17,8 @@ from app.notifications.routes import NotificationRoutes
 from app.notifications.service import Notifications
 from app.notifications.slots import SLOW_A_PLACE, Slots
 from app.resources import Part, Resources
+
+_MAIL_SERVER_ASKED_EVERY = 60.0  # seconds between connections that only ask whether it is there
 
 
 def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitStack) -> Part:
@@ -52,9 +55,9 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
     resources.jobs.register(NOTIFY, mailer.deliver, concurrency=settings.mails_at_once)
 
     async def mail() -> str:
-        if trouble := await transport.probe():
+        if trouble := await transport.probe(login=False):
             raise Unavailable(trouble)
         return "answers"
 
     routes = (NotificationRoutes(Notifications(resources.pool)),)
-    return Part(routes=routes, due={NOTIFY: ledger.due}, checks={"mail": mail})
+    return Part(routes=routes, due={NOTIFY: ledger.due}, checks={"mail": OneAtATime(mail, every=_MAIL_SERVER_ASKED_EVERY)})

@@ -38,7 +38,7 @@ class Sandbox:
     """What is running, for the walk through it."""
 
     settings: Settings
-    url: str
+    url: str  # as this machine reaches the service
     token: str
     switch: StandInSwitch
     mail: MailCatcher
@@ -100,15 +100,18 @@ async def _open(folder: Path, stack: AsyncExitStack) -> Sandbox:
     stack.push_async_callback(mail.stop)
     _say("[4/4] the service …")
     token = _kept_token(folder / "token")
+    # Not from .env, which may be a real service's.
+    host, public_url = os.environ.get(f"{PREFIX}HTTP_HOST", "127.0.0.1"), os.environ.get(f"{PREFIX}PUBLIC_URL", "")
     settings = load_settings(
-        database_url=database_url, switch_database_url=None, data_dir=folder, public_url="", api_token=token, secret_key=None,
+        database_url=database_url, switch_database_url=None, data_dir=folder, http_host=host, public_url=public_url,
+        api_token=token, secret_key=None,
         domain=DOMAIN, esl_host="127.0.0.1", esl_port=switch.port, esl_password=password, profile="default",
         directory_format="users", directory_path=directory, recordings_path=recordings, recordings_switch_path="",
         smtp_host="127.0.0.1", smtp_port=mail.port, smtp_username="", smtp_password="", smtp_security="none",
         mail_from=f"voicemail@{DOMAIN}",
     )  # fmt: skip
     service = await stack.enter_async_context(open_service(settings))
-    return Sandbox(settings, service.url, token, switch, mail)
+    return Sandbox(settings, service.local_url, token, switch, mail)
 
 
 def _kept_token(path: Path) -> str:

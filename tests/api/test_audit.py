@@ -13,7 +13,8 @@ import pytest
 
 from app.access.scopes import ALL_SCOPES, Scope
 from app.database.pool import close_pool, open_pool
-from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
+from app.mailboxes.pins.cipher import PinCipher
+from app.mailboxes.pins.keys import load_or_create_keys
 from app.mailboxes.pins.phone import PhonePins
 from app.switch.tables.prefs import VoicemailTables
 from tests.support.access_tokens import make_token
@@ -119,7 +120,7 @@ async def test_a_pin_that_is_set_by_phone_leaves_a_row(api: Site, extension: str
         "INSERT INTO voicemail_prefs (username, domain, password) VALUES ($1, $2, '73190')", extension, DOMAIN
     )
     pool = await open_pool(api.dsn, size=3, application_name="test")
-    cipher = PinCipher(load_or_create_key(None, api.folder))
+    cipher = PinCipher(*load_or_create_keys(None, api.folder))
 
     await PhonePins(pool, cipher, VoicemailTables(pool)).sync()  # unless the service did it a moment ago
 

@@ -130,7 +130,7 @@ async def test_changes_and_removals_say_where_they_stand_and_are_counted(stand_i
     kept, removed = await site.create("101"), await site.create("102")
     await away(site)
 
-    async with site.client.put("/v1/voicemail/101", json={"password": "9", "enabled": True}) as answer:
+    async with site.client.put("/v1/voicemail/101", json={"password": "739156", "enabled": True}) as answer:
         changed = await answer.json()
     async with site.client.delete("/v1/voicemail/102") as answer:
         deleted = await answer.json()

@@ -172,6 +172,14 @@ async def test_every_wrong_setting_is_told_at_once_by_its_variable_and_without_i
     }  # fmt: skip
 
 
+async def test_off_loopback_the_start_fails_without_a_public_url(offline: Site) -> None:
+    status, output, errors = await voicemail("serve", environment=offline.environment(http_host="0.0.0.0"), folder=offline.folder)
+
+    assert status == 2
+    assert "VOICEMAIL_PUBLIC_URL: is required, because VOICEMAIL_HTTP_HOST is not a loopback address" in errors
+    assert "Traceback" not in output + errors
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://u:s3cr3t@h:port/db", "postgresql://u:s3cr3t@[::1/db", "postgresql://u:s3cr3t@h/db?sslmode=bogus",
             "postgresql://u:s3:cr/3t@h/db", "s3cr3t"],

@@ -10,6 +10,7 @@ from app.access import credentials
 from app.access.authenticator import Authenticator
 from app.access.cache import WITH_NEWS, WITHOUT_NEWS, GrantCache
 from app.access.grant import Grant
+from app.access.limits import FailureLimit
 from app.access.model import Found, token_name
 from app.access.scopes import ALL_SCOPES
 from app.access.usage import TokenUsage
@@ -41,7 +42,10 @@ class AuthenticatorUnderTest:
         self.written: list[dict[bytes, datetime]] = []
         self.cache = GrantCache(self.clock)
         self.usage = TokenUsage(self._write, self.wall)
-        self.authenticator = Authenticator(self._find, self.cache, self.usage, static_token=STATIC, default_domain=LAB)
+        self.failures = FailureLimit(10, self.clock)
+        self.authenticator = Authenticator(
+            self._find, self.cache, self.usage, failures=self.failures, static_token=STATIC, default_domain=LAB
+        )
         self.meanwhile = lambda: None
 
     def token(self, name: str = "phone-book", seconds_left: float = YEAR) -> str:
@@ -50,9 +54,9 @@ class AuthenticatorUnderTest:
         self.rows[credentials.digest(text)] = Found(Grant(name, frozenset({LAB}), LAB, ALL_SCOPES), seconds_left)
         return text
 
-    async def ask(self, text: str) -> Grant:
+    async def ask(self, text: str, address: str = "192.0.2.1") -> Grant:
         """What a request with this token is granted."""
-        return await self.authenticator.grant(f"Bearer {text}")
+        return await self.authenticator.grant(f"Bearer {text}", address)
 
     async def _find(self, digest: bytes) -> Found | None:
         self.looked_up += 1
@@ -144,7 +148,7 @@ async def test_what_cannot_be_a_token_asks_no_database(checker: AuthenticatorUnd
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc", f"Basic {STATIC}", STATIC])
 async def test_without_a_bearer_token_one_is_asked_for(checker: AuthenticatorUnderTest, header: str | None) -> None:
     with pytest.raises(Unauthorized) as refused:
-        await checker.authenticator.grant(header)
+        await checker.authenticator.grant(header, "192.0.2.1")
 
     assert not isinstance(refused.value, InvalidToken)
 
@@ -158,7 +162,9 @@ async def test_the_static_token_is_everything_and_is_never_looked_up(checker: Au
 
 async def test_without_a_static_token_an_empty_one_is_refused() -> None:
     checker = AuthenticatorUnderTest()
-    checker.authenticator = Authenticator(checker._find, checker.cache, checker.usage, static_token=None, default_domain=LAB)
+    checker.authenticator = Authenticator(
+        checker._find, checker.cache, checker.usage, failures=checker.failures, static_token=None, default_domain=LAB
+    )
     for text in (STATIC, ""):
         with pytest.raises(Unauthorized):
             await checker.ask(text)

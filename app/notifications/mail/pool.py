@@ -106,11 +106,14 @@ class SmtpTransport:
         self._keep(link)
         return outcomes
 
-    async def probe(self, timeout: float = 5.0) -> str:
-        """The reason why no mail can be sent now, or ``""``. Connects with TLS and credentials as for a mail, then quits."""
+    async def probe(self, timeout: float = 5.0, *, login: bool = True) -> str:
+        """The reason why no mail can be sent now, or ``""``. Connects with TLS and credentials as for a mail, then quits.
+
+        Without ``login`` it sends no credentials, so a server that counts or slows down logins is left alone.
+        """
         try:
             async with asyncio.timeout(timeout):
-                link = await self._connect()
+                link = await self._connect(login=login)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             return self._explain(error)[1]
         self._goodbye(link)
@@ -148,7 +151,7 @@ class SmtpTransport:
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
 
-    async def _connect(self) -> Link:
+    async def _connect(self, *, login: bool = True) -> Link:
         client = SMTP(
             hostname=self._host,
             port=self._port,
@@ -161,7 +164,7 @@ class SmtpTransport:
         try:
             await self._greeted(client)
             await client.ehlo(timeout=self._limits.command)
-            if self._username:
+            if self._username and login:
                 await client.login(self._username, self._password, timeout=self._limits.command)
         except BaseException:
             _drop(Link(client, client.transport))

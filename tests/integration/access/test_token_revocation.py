@@ -15,6 +15,7 @@ from app.access import credentials, store
 from app.access.authenticator import Authenticator
 from app.access.cache import WITH_NEWS, WITHOUT_NEWS, GrantCache
 from app.access.changes import TokenChanges
+from app.access.limits import FailureLimit
 from app.access.tokens import Tokens
 from app.access.usage import TokenUsage
 from app.database.migrations import migrate
@@ -39,7 +40,12 @@ class Copy:
         async def write(_used: object) -> None: ...
 
         self.authenticator = Authenticator(
-            Tokens(pool, LAB).find, self.cache, TokenUsage(write), static_token=None, default_domain=LAB
+            Tokens(pool, LAB).find,
+            self.cache,
+            TokenUsage(write),
+            failures=FailureLimit(1000),
+            static_token=None,
+            default_domain=LAB,
         )
 
     @contextlib.asynccontextmanager
@@ -62,7 +68,7 @@ class Copy:
     async def works(self, text: str) -> bool:
         """Whether a token is let in."""
         try:
-            await self.authenticator.grant(f"Bearer {text}")
+            await self.authenticator.grant(f"Bearer {text}", "192.0.2.1")
         except InvalidToken:
             return False
         return True
