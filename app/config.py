@@ -60,6 +60,7 @@ def _dsn_problem(dsn: str) -> str | None:
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class Settings(BaseSettings):
@@ -75,6 +76,12 @@ class Settings(BaseSettings):
 
     http_host: OneLine = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    http_header_seconds: Seconds = 10.0
+    http_body_seconds: Seconds = 30.0
+    http_idle_seconds: Seconds = 30.0
+    http_stall_seconds: Seconds = 60.0
+    http_connections: Annotated[int, Field(ge=8, le=100_000)] = 1000
+    http_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 64
     public_url: OneLine = ""
     api_token: SecretStr | None = None
     secret_key: SecretStr | None = None

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import structlog
-from aiohttp import web
 
 from app.access.authenticator import Authenticator
 from app.access.part import open_access
@@ -18,6 +18,8 @@ from app.domains.part import open_domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.http.application import build
 from app.http.health import Degraded, HealthRoutes, Readiness
+from app.http.limits import Limits, fit_descriptors
+from app.http.server import listen
 from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
 from app.messages.part import open_messages, open_removal
@@ -51,6 +53,7 @@ async def serve(settings: Settings) -> int:
         asked.set()
         task.cancel()
 
+    loop.set_exception_handler(_log_loop_error)
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop)
     try:
@@ -150,16 +153,26 @@ async def _serve_http(resources: Resources, parts: Sequence[Part], authenticator
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
     measures = {name: measure for part in parts for name, measure in part.measures.items()}
     application = build(routes, authenticator, measures, title="FreeSWITCH voicemail", version=_version())
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    limits = fit_descriptors(_limits(settings), mails_at_once=settings.mails_at_once)
+    place = settings.http_host, settings.http_port
     try:
-        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        host, port = await listen(application, *place, limits=limits, stack=stack, last_requests=_LAST_REQUESTS)
     except OSError as error:
-        place = f"{settings.http_host} port {settings.http_port}"
-        raise SettingsError.field(PREFIX + "HTTP_PORT", f"{place} cannot be listened on: {why(error)}") from None
-    host, port = runner.addresses[0][:2]
+        raise SettingsError.field(
+            PREFIX + "HTTP_PORT", f"{place[0]} port {place[1]} cannot be listened on: {why(error)}"
+        ) from None
     return settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        head=settings.http_header_seconds,
+        body=settings.http_body_seconds,
+        idle=settings.http_idle_seconds,
+        stall=settings.http_stall_seconds,
+        connections=settings.http_connections,
+        per_address=settings.http_connections_per_address,
+    )
 
 
 async def _forever(run: Run) -> None:
@@ -171,6 +184,13 @@ async def _forever(run: Run) -> None:
             # The text of an exception may quote private data, so only its type and place are logged.
             log.error("background_failed", error=type(error).__name__, at=places_of(error))
         await asyncio.sleep(_RESTART)
+
+
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio would log with the text of an exception and the arguments of a callback, which may be what a client sent."""
+    error = context.get("exception")
+    facts = {"error": type(error).__name__, "at": places_of(error)} if isinstance(error, BaseException) else {}
+    log.error("loop_error", **facts)
 
 
 def _version() -> str:

@@ -14,10 +14,11 @@ from pydantic import BaseModel
 from app.access.authenticator import Authenticator
 from app.access.grant import NOBODY, Grant
 from app.errors import Forbidden
+from app.http.connection import SERVER
 from app.http.docs import add_docs
 from app.http.metrics import Measure, add_metrics
 from app.http.openapi import describe
-from app.http.parsing import BodyReader, NoQuery, read_query
+from app.http.parsing import BodyReader, NoQuery, check_encoding, read_query
 from app.http.problems import problem_of
 from app.http.routing import Endpoint, Request, Response, endpoints
 
@@ -115,6 +116,7 @@ def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
         grant = NOBODY
         guarded = request.match_info.handler not in public
         try:
+            check_encoding(request)
             if guarded:
                 request[_GRANT] = grant = await authenticator.grant(request.headers.get("Authorization"))
             response = await handler(request)
@@ -130,6 +132,7 @@ def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
 
 
 def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) -> None:
+    response.headers["Server"] = SERVER
     response.headers["X-Request-ID"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     if guarded:
