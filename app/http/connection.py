@@ -114,6 +114,8 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Called by aiohttp when a handler has returned; sends the response."""
+        if isinstance(resp, web.HTTPException):  # raised before the application's own gate, as for a wrong Expect
+            resp = _outside_the_gate(problem_of(resp), token_hex(16))
         if not request.content.is_eof():
             resp.force_close()  # what is left of the body must not be read as the next request
         found = await super().finish_response(request, resp, start_time)
@@ -140,9 +142,8 @@ class Connection(web.RequestHandler):
             found = problem(status, "there was no answer in time")
         if request.writer.output_size > 0:
             raise ConnectionError("a part of an answer was sent already")
-        found.headers.update({"Server": SERVER, "X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"})
         found.force_close()
-        return found
+        return _outside_the_gate(found, request_id)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ARG002 - the text of an exception may quote a client
         """Called by aiohttp for what it did not expect."""
@@ -211,6 +212,11 @@ def _unacknowledged(transport: asyncio.Transport) -> int:
         found = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
         return int(struct.unpack("i", found)[0])
     return 0
+
+
+def _outside_the_gate(response: web.Response, request_id: str) -> web.Response:
+    response.headers.update({"Server": SERVER, "X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"})
+    return response
 
 
 def _raw(frame: bytes, status: int, detail: str, request_id: str) -> bytes:

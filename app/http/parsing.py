@@ -96,7 +96,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
 
 
 def check_encoding(request: web.Request) -> None:
-    """Raises ``UnsupportedMediaType`` if a body is compressed: a small one may inflate to gigabytes. Asked before anything else."""
+    """Raises ``UnsupportedMediaType`` if a body is compressed: a small one may inflate to gigabytes. Asked first of all."""
     if any(value.strip().lower() not in {"identity", ""} for value in request.headers.getall("Content-Encoding", ())):
         raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
 

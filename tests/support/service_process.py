@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -20,12 +21,16 @@ class ServiceProcess:
         self._process, self.log = process, log
 
     @classmethod
-    async def start(cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok") -> "ServiceProcess":
-        """Start it and wait until ``/readyz`` says this status (``""``: whatever it says). One that ends before fails the test."""
+    async def start(cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok", descriptors: int = 0) -> "ServiceProcess":
+        """Start it and wait until ``/readyz`` says this status (``""``: whatever it says). One that ends before fails the test.
+
+        ``descriptors``: its soft and hard limit of open files, if there is to be one.
+        """
         log = folder / "service.log"
+        limited = ("sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh") if descriptors else ()
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "app", "serve", env=environment | {"PYTHONPATH": str(CHECKOUT)},
+                *limited, sys.executable, "-m", "app", "serve", env=environment | {"PYTHONPATH": str(CHECKOUT)},
                 stdout=output, stderr=output, cwd=folder,
             )  # fmt: skip
         service = cls(process, log)
@@ -35,6 +40,15 @@ class ServiceProcess:
             await service.kill()
             raise
         return service
+
+    def open_files(self) -> int:
+        """How many descriptors it holds."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
+    def processor_time(self) -> float:
+        """Seconds of a processor that it has used."""
+        user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def kill(self) -> None:
         """Kill it, if it runs."""
