@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import gzip
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
+from benchmarks.crowd import bomb
 from tests.support.databases import another
 from tests.support.pbx import TOKEN, Site, stand_in
 from tests.support.raw_http import exchange, first_answer, is_closed, parsed
@@ -106,6 +108,21 @@ async def test_a_compressed_body_is_refused_with_and_without_a_token(port: int, 
 
     assert answer.status == 415
     assert answer.problem["detail"] == "send the body as it is, without a Content-Encoding"
+
+
+async def test_bombs_are_not_inflated(edge: Site, port: int) -> None:
+    body = bomb(200)
+    head = b"PUT /v1/voicemail/101 HTTP/1.1\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\n"
+    began = time.process_time()
+
+    for lines in (b"Host: edge\r\n", AUTHORIZED) * 5:
+        raw, _ = await asyncio.gather(
+            exchange(port, head + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body), edge.get("/healthz")
+        )
+        assert parsed(raw).status == 415
+
+    # To inflate one of them takes half a second.
+    assert time.process_time() - began < 2
 
 
 async def test_an_identity_encoding_is_none(edge: Site, port: int) -> None:

@@ -21,7 +21,9 @@ class ServiceProcess:
         self._process, self.log = process, log
 
     @classmethod
-    async def start(cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok", descriptors: int = 0) -> "ServiceProcess":
+    async def start(
+        cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok", descriptors: int = 0
+    ) -> "ServiceProcess":
         """Start it and wait until ``/readyz`` says this status (``""``: whatever it says). One that ends before fails the test.
 
         ``descriptors``: its soft and hard limit of open files, if there is to be one.
@@ -44,11 +46,6 @@ class ServiceProcess:
     def open_files(self) -> int:
         """How many descriptors it holds."""
         return len(os.listdir(f"/proc/{self._process.pid}/fd"))
-
-    def processor_time(self) -> float:
-        """Seconds of a processor that it has used."""
-        user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     async def kill(self) -> None:
         """Kill it, if it runs."""
