@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import sys
 import time
 import zlib
@@ -31,14 +32,13 @@ async def slow_clients(site: Site) -> float:
     """2,000 clients from 40 addresses that send half of a request and come again when they are closed. Returns the p99 of a GET."""
     before = await _gets(site)
     async with peer(str(site.port), str(CLIENTS), module="benchmarks.crowd"):
-        getting = asyncio.ensure_future(_gets(site))
+        took = await _gets(site)
         states = [await site.create(str(30000 + number), mail_to="tech@example.com") for number in range(WRITES)]
         began = time.monotonic()
         for number in range(WRITES):
             await site.switch.leave_message(str(30000 + number), caller_name=f"crowd{number}x", talking=0.01)
         mails = [await site.mail.line() for _ in range(WRITES)]
         mailed = time.monotonic() - began
-        took = await getting
     say(
         f"GET while {CLIENTS:,} clients have sent half of a request: {percentiles(took)} (aim: p99 100 ms); without them {percentiles(before)}; "
         f"meanwhile {len(states)} of {WRITES} mailboxes written, {states.count('applied')} applied at once, "
@@ -117,7 +117,7 @@ async def clients(port: int, number: int) -> None:
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
                 writer.close()
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5 + random.random())
 
     tasks = [asyncio.ensure_future(stay(client)) for client in range(number)]
     while connected < number:

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
@@ -13,7 +14,9 @@ log = structlog.get_logger(__name__)
 _SERVICE = 72
 _A_MAIL = 6  # descriptors for each of VOICEMAIL_MAILS_AT_ONCE: up to five connections to the mail server, and a recording
 _A_CONNECTION = 2  # its socket, and the recording that it downloads
-_LARGEST_BACKLOG = 128  # connections that the system may hand over at once, before any can be refused
+# Connections that the system may hand over at once, before any can be refused. If more come while the loop is busy, the system
+# drops their first packet, and an honest client among them tries again after a second.
+_LARGEST_BACKLOG = 1024
 _FEWEST = 8  # connections; with fewer nobody is served
 
 
@@ -50,6 +53,7 @@ def fit_descriptors(limits: Limits, *, mails_at_once: int) -> Limits:
     return replace(limits, connections=min(connections, limits.connections), backlog=backlog)
 
 
+@lru_cache(maxsize=4096)
 def address_group(address: str) -> str:
     """What is counted as one address: of IPv6 the whole /64, because one client has all of it."""
     try:

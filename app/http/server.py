@@ -5,8 +5,9 @@ Only documented parts of aiohttp are put together: ``web.Server`` makes a protoc
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import AsyncExitStack
+from itertools import islice
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -57,9 +58,10 @@ class EdgeServer(web.Server):
         self.errors = ClientErrors()
         self._make = self.request_factory
         self.request_factory = self._begin
-        self._options = {"access_log": None, "auto_decompress": False, "lingering_time": _LINGER}
-        self._all: set[Connection] = set()
-        self._groups: dict[str, set[Connection]] = {}
+        self._options = {"access_log": None, "auto_decompress": False, "lingering_time": _LINGER, "tcp_keepalive": False}
+        # Dictionaries without values, because they keep the order.
+        self._all: dict[Connection, None] = {}
+        self._groups: dict[str, dict[Connection, None]] = {}
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
@@ -74,21 +76,23 @@ class EdgeServer(web.Server):
         limits, group = self.limits, address_group(connection.address)
         if not lies_in(connection.address, limits.unlimited):
             connection.group = group
-            waiting = [other for other in self._groups.get(group, ()) if other.waits]
-            if len(waiting) >= limits.per_address and not self._make_room(waiting, limits.per_address // 16):
-                return False
+            neighbours = self._groups.get(group, {})
+            if len(neighbours) >= limits.per_address:
+                waiting = [other for other in neighbours if other.waits]
+                if len(waiting) >= limits.per_address and not self._make_room(waiting, limits.per_address // 16):
+                    return False
         if len(self._all) >= limits.connections and not self._make_room(self._all, limits.connections // 16):
             return False
-        self._all.add(connection)
-        self._groups.setdefault(connection.group, set()).add(connection)
+        self._all[connection] = None
+        self._groups.setdefault(connection.group, {})[connection] = None
         return True
 
     def forget(self, connection: Connection) -> None:
         """A connection is over."""
-        self._all.discard(connection)
+        self._all.pop(connection, None)
         group = self._groups.get(connection.group)
         if group is not None:
-            group.discard(connection)
+            group.pop(connection, None)
             if not group:
                 del self._groups[connection.group]
 
@@ -103,14 +107,18 @@ class EdgeServer(web.Server):
                 connection.look(now)
             self.errors.tell()
 
-    def _make_room(self, among: Iterable[Connection], number: int) -> bool:
+    def _make_room(self, among: Collection[Connection], number: int) -> bool:
         """End the connections that have waited longest: those without any request first, those that read an answer last.
 
-        Several at once, because finding them costs.
+        Several at once, because a crowd that comes again and again must cost little.
         """
-        waiting = (other for other in among if other.waits)
-        found = sorted(waiting, key=lambda other: (other.writing_paused, other.served > 0, other.since))
-        for other in found[: max(1, number)]:
+        # In the order in which they came, so that the first that have sent no request have waited longest.
+        found = list(islice((other for other in among if not other.served and other.waits), max(1, number)))
+        if not found:
+            waiting = [other for other in among if other.waits]
+            waiting.sort(key=lambda other: (other.writing_paused, other.since))
+            found = waiting[: max(1, number)]
+        for other in found:
             self.errors.note("GaveWay", other.address)
             self.forget(other)
             other.end()
