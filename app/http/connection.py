@@ -12,16 +12,15 @@ import termios
 from contextlib import suppress
 from enum import Enum
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from app.errors import VoicemailError
+from app.http.client_errors import ClientErrors
+from app.http.limits import Limits
 from app.http.problems import BadRequest, RequestTimeout, problem, problem_of
-
-if TYPE_CHECKING:
-    from app.http.server import EdgeServer
 
 SERVER = "voicemail"  # no version: it would only tell an attacker what to try
 _MALFORMED = "the request is malformed"
@@ -33,6 +32,19 @@ _REFUSED = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: voicemail\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
     b"Retry-After: 5\r\nX-Request-ID: %s\r\nContent-Length: %d\r\n\r\n%s"
 )
+
+
+class Edge(Protocol):
+    """What a connection needs of its server."""
+
+    limits: Limits
+    errors: ClientErrors
+
+    def admit(self, connection: "Connection") -> bool:
+        """Whether a new connection may stay."""
+
+    def forget(self, connection: "Connection") -> None:
+        """A connection is over."""
 
 
 class Phase(Enum):
@@ -61,8 +73,8 @@ class Connection(web.RequestHandler):
         "touched",
     )
 
-    def __init__(self, edge: "EdgeServer", **options: Any) -> None:
-        super().__init__(edge, **options)
+    def __init__(self, server: web.Server, edge: Edge, **options: Any) -> None:
+        super().__init__(server, **options)
         self._edge = edge
         self.phase, self.since = Phase.HEAD, self._loop.time()
         self.served = 0  # requests

@@ -65,7 +65,7 @@ class EdgeServer(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
-        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(self, self, loop=asyncio.get_running_loop(), **self._options)
 
     def admit(self, connection: Connection) -> bool:
         """Whether a new connection may stay. If there are too many, those that have waited longest for their clients give way.

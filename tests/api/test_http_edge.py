@@ -13,7 +13,7 @@ import pytest
 from benchmarks.crowd import bomb
 from tests.support.databases import another
 from tests.support.pbx import TOKEN, Site, stand_in
-from tests.support.raw_http import exchange, first_answer, is_closed, parsed
+from tests.support.raw_http import Answer, exchange, first_answer, is_closed, parsed
 
 HEAD, BODY, IDLE, STALL = 0.6, 1.0, 1.2, 1.0
 CONNECTIONS, PER_ADDRESS = 24, 8
@@ -57,6 +57,14 @@ async def half_open(port: int, number: int, source: str, sent: bytes = HALF) -> 
         found.append(writer)
     await asyncio.sleep(0.05)
     return found
+
+
+async def rest_of(reader: asyncio.StreamReader) -> Answer | None:
+    """The answer at the end of a connection; None if the client went on sending and its system dropped the answer for that."""
+    try:
+        return parsed(await asyncio.wait_for(reader.read(), 20))
+    except ConnectionError:
+        return None
 
 
 async def test_errors_of_the_parser_are_problems_that_quote_nothing(port: int) -> None:
@@ -184,11 +192,11 @@ async def test_a_byte_now_and_then_does_not_prolong_the_headers(port: int) -> No
             await asyncio.sleep(HEAD / 4)
 
     trickling = asyncio.ensure_future(trickle())
-    answer = parsed(await asyncio.wait_for(reader.read(), 20))
+    answer = await rest_of(reader)
     assert not trickling.done()
     trickling.cancel()
 
-    assert answer.status == 408
+    assert answer is None or answer.status == 408
     writer.close()
 
 
@@ -225,11 +233,12 @@ async def test_a_body_that_does_not_end_is_a_408(port: int) -> None:
             await asyncio.sleep(BODY / 8)
 
     trickling = asyncio.ensure_future(trickle())
-    answer = parsed(await asyncio.wait_for(reader.read(), 20))
+    answer = await rest_of(reader)
     trickling.cancel()
 
-    assert (answer.status, answer.headers["connection"]) == (408, "close")
-    assert answer.problem["detail"] == "The body did not arrive in time."
+    if answer is not None:
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert answer.problem["detail"] == "The body did not arrive in time."
     writer.close()
 
 
