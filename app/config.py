@@ -103,6 +103,7 @@ def _networks(given: object) -> object:
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class Settings(BaseSettings):
@@ -123,6 +124,12 @@ class Settings(BaseSettings):
     downloads_at_once: Annotated[int, Field(ge=1, le=1000)] = 4
     docs: bool = True
     metrics: bool = True
+    http_header_seconds: Seconds = 10.0
+    http_body_seconds: Seconds = 30.0
+    http_idle_seconds: Seconds = 30.0
+    http_stall_seconds: Seconds = 60.0
+    http_connections: Annotated[int, Field(ge=8, le=100_000)] = 1000
+    http_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 64
     api_token: SecretStr | None = None
     secret_key: SecretStr | None = None
 

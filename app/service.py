@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import structlog
-from aiohttp import web
 
 from app.access.limits import Limits
 from app.access.part import open_access
@@ -19,6 +19,8 @@ from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Un
 from app.http.application import Door, build
 from app.http.client import Clients
 from app.http.health import Degraded, HealthRoutes, Readiness
+from app.http.limits import ConnectionLimits, fit_descriptors
+from app.http.server import listen
 from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
 from app.messages.part import open_messages, open_removal
@@ -53,6 +55,7 @@ async def serve(settings: Settings) -> int:
         asked.set()
         task.cancel()
 
+    loop.set_exception_handler(_log_loop_error)
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop)
     try:
@@ -166,16 +169,26 @@ async def _serve_http(resources: Resources, parts: Sequence[Part], door: Door, s
         version=_version(),
         docs=settings.docs,
     )
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_LAST_REQUESTS)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    limits = fit_descriptors(_limits(settings), mails_at_once=settings.mails_at_once)
+    place = settings.http_host, settings.http_port
     try:
-        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        host, port = await listen(application, *place, limits=limits, stack=stack, last_requests=_LAST_REQUESTS)
     except OSError as error:
-        place = f"{settings.http_host} port {settings.http_port}"
-        raise SettingsError.field(PREFIX + "HTTP_PORT", f"{place} cannot be listened on: {why(error)}") from None
-    host, port = runner.addresses[0][:2]
+        where = f"{place[0]} port {place[1]}"
+        raise SettingsError.field(PREFIX + "HTTP_PORT", f"{where} cannot be listened on: {why(error)}") from None
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        head=settings.http_header_seconds,
+        body=settings.http_body_seconds,
+        idle=settings.http_idle_seconds,
+        stall=settings.http_stall_seconds,
+        connections=settings.http_connections,
+        per_address=settings.http_connections_per_address,
+        unlimited=settings.trusted_proxies,
+    )
 
 
 async def _forever(run: Run) -> None:
@@ -187,6 +200,13 @@ async def _forever(run: Run) -> None:
             # The text of an exception may quote private data, so only its type and place are logged.
             log.error("background_failed", error=type(error).__name__, at=places_of(error))
         await asyncio.sleep(_RESTART)
+
+
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio would log with the text of an exception and the arguments of a callback, which may be what a client sent."""
+    error = context.get("exception")
+    facts = {"error": type(error).__name__, "at": places_of(error)} if isinstance(error, BaseException) else {}
+    log.error("loop_error", **facts)
 
 
 def _version() -> str:

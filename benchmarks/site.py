@@ -41,10 +41,10 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(*arguments: str) -> AsyncIterator[Peer]:
+async def peer(*arguments: str, module: str = "benchmarks.peers") -> AsyncIterator[Peer]:
     """A peer for as long as the block lasts."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.peers", *arguments, cwd=CHECKOUT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", module, *arguments, cwd=CHECKOUT, stdout=asyncio.subprocess.PIPE
     )
     try:
         started = Peer(process, 0)

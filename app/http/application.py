@@ -20,11 +20,12 @@ from app.access.limits import DownloadLimit, Limits
 from app.access.origin import Actor, Origin
 from app.errors import DatabaseFailed, Forbidden
 from app.http.client import CLIENT, Client, Clients
+from app.http.connection import SERVER
 from app.http.docs import add_docs, add_front
 from app.http.files import Download
 from app.http.metrics import Measure, add_metrics
 from app.http.openapi import describe
-from app.http.parsing import BodyReader, NoQuery, read_query
+from app.http.parsing import BodyReader, NoQuery, check_encoding, read_query
 from app.http.problems import problem_of
 from app.http.routing import Endpoint, Request, Response, endpoints
 
@@ -166,6 +167,7 @@ def _gate(door: Door, public: Set[object], optional: Set[object]) -> Any:
         called = request.match_info.handler
         guarded = called not in public
         try:
+            check_encoding(request)
             if guarded:
                 await _admit(door, request, request_id)
             elif called in optional and request.headers.get("Authorization"):
@@ -194,6 +196,7 @@ async def _admit(door: Door, request: web.Request, request_id: str) -> None:
 
 
 def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) -> None:
+    response.headers["Server"] = SERVER
     response.headers["X-Request-ID"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     if guarded:

@@ -20,7 +20,6 @@ _TYPES = {
 }  # fmt: skip
 _UNSAFE = re.compile(r"[^0-9A-Za-z._-]+")
 _PIECE = 256 * 1024  # bytes read in one turn of a thread
-_STALLED = 120.0  # seconds in which a client takes no piece: it is gone, and its download must not count for ever
 
 
 class Facts(Protocol):
@@ -111,27 +110,21 @@ class Download(web.StreamResponse):
         try:
             writer = await super().prepare(request)
             if request.method != "HEAD":
-                await self._send(request)
+                await self._send()
             return writer
         finally:
             self._content.close()
             if self._when_over is not None:
                 self._when_over()
 
-    async def _send(self, request: web.BaseRequest) -> None:
+    async def _send(self) -> None:
         offset, left = self._part.start, self._part.length
         while left:
             piece = await asyncio.to_thread(self._content.read, offset, min(left, _PIECE))
             if not piece:
                 # The file was shortened meanwhile. The client must see an incomplete body.
                 raise ConnectionResetError("the file became shorter while it was sent")
-            try:
-                async with asyncio.timeout(_STALLED):
-                    await self.write(piece)
-            except TimeoutError:
-                if request.transport is not None:
-                    request.transport.abort()  # to close it would mean to wait until the client takes what is left
-                raise ConnectionResetError("the client takes nothing any more") from None
+            await self.write(piece)
             offset, left = offset + len(piece), left - len(piece)
 
 

@@ -193,7 +193,8 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
     if "{" in endpoint.mark.path or _names_domain(endpoint):
         found.append(("404", "there is no such thing"))
     if endpoint.body is not None:
-        found += [("400", "the body is not JSON"), ("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON")]
+        found += [("400", "the body is not JSON"), ("408", "the body did not arrive in time")]
+        found += [("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON, or is compressed")]
     if endpoint.mark.method == "POST":
         found.append(("409", "it exists already"))
     if endpoint.mark.streams:

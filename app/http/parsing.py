@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -51,7 +52,10 @@ class BodyReader:
     async def read(self, request: web.Request, model: type[M]) -> M:
         """The JSON object of a request. Raises ``UnsupportedMediaType``, ``BadRequest`` and ``Invalid``; aiohttp raises 413."""
         _check_type(request)
-        raw = await request.read()
+        try:
+            raw = await request.read()
+        except (RequestPayloadError, ConnectionError):
+            raise BadRequest("the body did not arrive whole") from None
         containers = raw.count(b"[") + raw.count(b"{")
         if containers > _MOST_CONTAINERS or raw.count(b",") > _MOST_ITEMS:
             raise BadRequest("the body holds too many lists, objects or items")
@@ -91,11 +95,15 @@ def read_query(request: web.Request, model: type[M]) -> M:
     return result
 
 
+def check_encoding(request: web.Request) -> None:
+    """Raises ``UnsupportedMediaType`` if a body is compressed: a small one may inflate to gigabytes. Asked first of all."""
+    if any(value.strip().lower() not in {"identity", ""} for value in request.headers.getall("Content-Encoding", ())):
+        raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
+
+
 def _check_type(request: web.Request) -> None:
     if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
         raise UnsupportedMediaType("send Content-Type: application/json, in UTF-8")
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in {"identity", ""}:
-        raise UnsupportedMediaType("send the body as it is, without a Content-Encoding")
 
 
 def _document(raw: bytes) -> dict[str, Any]:

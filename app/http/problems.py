@@ -41,6 +41,10 @@ class UnsupportedMediaType(VoicemailError):
     """The body must be application/json."""
 
 
+class RequestTimeout(VoicemailError):
+    """The body did not arrive in time."""
+
+
 _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
     (Invalid, 422),
     (NotFound, 404),
@@ -48,6 +52,7 @@ _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
     (Conflict, 409),
     (PreconditionFailed, 412),
     (BadRequest, 400),
+    (RequestTimeout, 408),
     (UnsupportedMediaType, 415),
     (Unavailable, 503),
     (SwitchRefused, 502),

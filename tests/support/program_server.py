@@ -11,6 +11,7 @@ A process whose connection is closed before it ended is killed.
 import gc
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -35,6 +36,7 @@ class Request:
     folder: str
     output: str
     errors: str
+    descriptors: int
 
     def carry_out(self) -> int:
         """Be that command from now on; its exit status."""
@@ -47,6 +49,8 @@ class Request:
             file = os.open(path, how | os.O_APPEND)
             os.dup2(file, number)
             os.close(file)
+        if self.descriptors:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
         return main(self.arguments)
 
 

@@ -24,15 +24,24 @@ class Program:
 
     @classmethod
     async def start(
-        cls, *arguments: str, environment: dict[str, str], folder: Path, output: Path, errors: Path | None = None
+        cls,
+        *arguments: str,
+        environment: dict[str, str],
+        folder: Path,
+        output: Path,
+        errors: Path | None = None,
+        descriptors: int = 0,
     ) -> "Program":
-        """Start it; what it writes is added to these files, which are made."""
+        """Start it; what it writes is added to these files, which are made.
+
+        ``descriptors``: its soft and hard limit of open files, if there is to be one.
+        """
         for file in {output, errors or output}:
             file.touch()
         answers, connection = await asyncio.open_unix_connection(_Server.socket())
         request = {
             "arguments": arguments, "environment": environment, "folder": str(folder), "output": str(output),
-            "errors": str(errors or output),
+            "errors": str(errors or output), "descriptors": descriptors,
         }  # fmt: skip
         connection.write(json.dumps(request).encode() + b"\n")
         return cls(json.loads(await answers.readline())["pid"], answers, connection)

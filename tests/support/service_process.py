@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from pathlib import Path
 
@@ -19,10 +20,15 @@ class ServiceProcess:
         self._process, self.log = process, log
 
     @classmethod
-    async def start(cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok") -> "ServiceProcess":
-        """Start it and wait until ``/readyz`` says this status (``""``: whatever it says). One that ends before fails the test."""
+    async def start(
+        cls, environment: dict[str, str], folder: Path, port: int, *, status: str = "ok", descriptors: int = 0
+    ) -> "ServiceProcess":
+        """Start it and wait until ``/readyz`` says this status (``""``: whatever it says). One that ends before fails the test.
+
+        ``descriptors``: its soft and hard limit of open files, if there is to be one.
+        """
         log = folder / "service.log"
-        process = await Program.start("serve", environment=environment, folder=folder, output=log)
+        process = await Program.start("serve", environment=environment, folder=folder, output=log, descriptors=descriptors)
         service = cls(process, log)
         try:
             await service._until(f"http://127.0.0.1:{port}/readyz", status)
@@ -30,6 +36,10 @@ class ServiceProcess:
             await service.kill()
             raise
         return service
+
+    def open_files(self) -> int:
+        """How many descriptors it holds."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
 
     async def kill(self) -> None:
         """Kill it, if it runs."""
