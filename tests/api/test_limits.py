@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 
 from app.access import credentials
 from app.database.pool import open_pool
-from app.http import files
 from tests.support.access_tokens import make_token
 from tests.support.databases import another
 from tests.support.pbx import DOMAIN, PATIENCE, TOKEN, Site, stand_in
@@ -210,17 +209,6 @@ async def test_a_download_that_is_refused_or_ends_at_once_takes_no_place(limited
         assert await calmly(large + "?nonsense=1") == 422
         assert await calmly(large, Range="bytes=0-3") == 206
         assert await calmly(large, Range="bytes=999999999-") == 416
-
-
-async def test_a_client_that_takes_nothing_any_more_loses_its_place(
-    limited: Site, token: str, large: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_STALLED", 0.5)
-    async with AsyncExitStack() as stack:
-        for _ in range(4):
-            await begin(limited, large, token, stack)
-
-        await until_status(limited, large, token, 200)
 
 
 LONG_CHAIN = ", ".join(f"198.51.100.{number % 256}" for number in range(500))
