@@ -13,6 +13,7 @@ from app.database.pool import close_pool, open_pool
 from app.domains.service import Domains
 from app.mailboxes.directory.adopt import Adoption
 from app.mailboxes.directory.installation import domains, made_id
+from app.mailboxes.lockout.release import Unlocking
 from app.mailboxes.pins.cipher import PinCipher, load_or_create_key
 from app.mailboxes.service import check_key
 from app.messages.orphans import Orphans
@@ -50,6 +51,18 @@ async def open_administration(settings: Settings) -> AsyncIterator[Administratio
             hosted = Domains(pool, domain)
             await hosted.ensure_default()
             yield Administration(Grant.everything("command line", domain), Tokens(pool, domain), hosted)
+        finally:
+            await close_pool(pool)
+
+
+@asynccontextmanager
+async def open_unlocking(settings: Settings) -> AsyncIterator[Unlocking]:
+    """Unlocks mailboxes; a running service tells the switch within a second. Raises as ``migrate_database`` does."""
+    async with open_database(settings) as dsn:
+        await migrate(dsn)
+        pool = await open_pool(dsn, size=1, application_name="command")
+        try:
+            yield Unlocking(pool)
         finally:
             await close_pool(pool)
 

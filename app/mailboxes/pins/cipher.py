@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from app.addressing import MailboxAddress
 from app.errors import SettingsError, VoicemailError
+from app.mailboxes.pins.locked import lock_pin_of
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,11 @@ class PinCipher:
         """A keyed digest of a set of PINs of one mailbox: without the key it reveals nothing."""
         text = "\0".join([str(address), *sorted(pins)])
         return hmac.digest(self._digest_key, text.encode("utf-8", "surrogateescape"), hashlib.sha256)
+
+    def lock_pin(self, address: MailboxAddress, number: int) -> str:
+        """What the switch has for PIN while a mailbox has the lock of this number: without the key nobody can guess it."""
+        text = f"lock\0{address}\0{number}"
+        return lock_pin_of(hmac.digest(self._digest_key, text.encode(), hashlib.sha256))
 
     def fingerprint(self) -> str:
         """A digest of the key itself."""
