@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     mails_at_once: Annotated[int, Field(ge=1, le=100)] = 10
     notify_max_age: Annotated[int, Field(ge=60)] = 24 * 3600
     audit_days: Annotated[int, Field(ge=1, le=36500)] = 365
+    lockout_attempts: Annotated[int, Field(ge=0, le=1000)] = 10
+    lockout_window: Annotated[int, Field(ge=1, le=7 * 86400)] = 900
+    lockout_first: Annotated[int, Field(ge=1, le=7 * 86400)] = 900
+    lockout_longest: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url", "switch_database_url")

@@ -21,6 +21,7 @@ from app.resources import make_data_dir, open_database, open_resources
 
 if TYPE_CHECKING:
     from app.mailboxes.directory.adopt import Adoption
+    from app.mailboxes.lockout.release import Unlocking
     from app.messages.orphans import Orphans
 
 _SWITCH_CONNECTS = 5.0  # seconds within which a running switch accepts the login
@@ -53,6 +54,20 @@ async def open_administration(settings: Settings) -> AsyncIterator[Administratio
             hosted = Domains(pool, domain)
             await hosted.ensure_default()
             yield Administration(operator(domain), Tokens(pool, domain), hosted, Audit(pool))
+        finally:
+            await close_pool(pool)
+
+
+@asynccontextmanager
+async def open_unlocking(settings: Settings) -> AsyncIterator["Unlocking"]:
+    """Unlocks mailboxes; a running service tells the switch within a second. Raises as ``migrate_database`` does."""
+    from app.mailboxes.lockout.release import Unlocking
+
+    async with open_database(settings) as dsn:
+        await migrate(dsn)
+        pool = await open_pool(dsn, size=1, application_name="command")
+        try:
+            yield Unlocking(pool, operator(Domain.parse(settings.domain)))
         finally:
             await close_pool(pool)
 

@@ -51,6 +51,28 @@ CREATE TABLE voicemail.directory_entry (
 CREATE INDEX directory_entry_removed ON voicemail.directory_entry (removed_id) WHERE removed_id IS NOT NULL;
 CREATE INDEX directory_entry_due ON voicemail.directory_entry (next_try_at) WHERE state <> 'applied';
 
+-- Wrong PINs that were given for a mailbox, by phone or by the API. They are kept for an hour, or for twice the time they count.
+CREATE TABLE voicemail.failed_login (
+    id         text PRIMARY KEY,                          -- of the switch's event, so that each counts once, whoever heard it
+    mailbox_id uuid NOT NULL REFERENCES voicemail.mailbox (id) ON DELETE CASCADE,
+    source     text NOT NULL CHECK (source IN ('phone', 'api')),
+    call       text NOT NULL,                             -- Unique-ID of the phone call; '' if not known
+    at         timestamptz NOT NULL,
+    counted    boolean NOT NULL DEFAULT true              -- false: the same call knew the PIN then, or a lock came of it
+);
+CREATE INDEX failed_login_counted ON voicemail.failed_login (at, mailbox_id) WHERE counted;
+CREATE INDEX failed_login_mailbox ON voicemail.failed_login (mailbox_id);
+
+-- Mailboxes that are or were locked after too many wrong PINs. The mailbox keeps its own PIN; only the switch has another one.
+CREATE TABLE voicemail.mailbox_lock (
+    mailbox_id   uuid PRIMARY KEY REFERENCES voicemail.mailbox (id) ON DELETE CASCADE,
+    number       integer NOT NULL,                        -- of locks so far; the switch's PIN is made from it and the secret key
+    level        integer NOT NULL,                        -- of locks in a row: each takes twice as long as the one before
+    locked_until timestamptz,                             -- NULL: not locked. When this has passed, some copy of the service sets it
+    ended_at     timestamptz                              -- of the last lock; NULL: none ended, or an administrator ended it
+);
+CREATE INDEX mailbox_lock_due ON voicemail.mailbox_lock (locked_until) WHERE locked_until IS NOT NULL;
+
 -- One row for every row of voicemail_msgs ever seen: its id in the API, and that it was seen.
 CREATE TABLE voicemail.message (
     id            uuid PRIMARY KEY,

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.addressing import MailboxKey
+from app.addressing import Domain, Extension, MailboxAddress, MailboxKey
 from app.cli.running import run, settings
 
 if TYPE_CHECKING:
     from app.mailboxes.directory.adopt import Candidate
 
-cli = typer.Typer(help="Take over mailboxes, and set PINs.", no_args_is_help=True)
+cli = typer.Typer(help="Take over mailboxes, set PINs, and unlock them.", no_args_is_help=True)
 
 
 @cli.callback()
 def options() -> None:
-    """Take over mailboxes, and set PINs."""
+    """Take over mailboxes, set PINs, and unlock them."""
 
 
 @cli.command()
@@ -66,6 +66,26 @@ def adopt(
             else:
                 print(f"{ready} mailboxes can be adopted, and nothing was changed: add --yes to adopt them")
         return 0 if ready == sum(len(plan) for _, plan in plans) else 1
+
+    return run(work())
+
+
+@cli.command()
+def unlock(
+    context: typer.Context,
+    extension: Annotated[str, typer.Argument(metavar="EXT", help="whose mailbox")],
+    domain: Annotated[str | None, typer.Option(metavar="DOMAIN", help="of which domain; VOICEMAIL_DOMAIN if left out")] = None,
+) -> int:
+    """End the lock that too many wrong PINs brought about: the mailbox's own PIN opens it again, and counting begins anew."""
+    from app.offline import open_unlocking
+
+    async def work() -> int:
+        given = settings(context)
+        address = MailboxAddress(Extension.parse(extension), Domain.parse(domain or given.domain, "--domain"))
+        async with open_unlocking(given) as unlocking:
+            ended = await unlocking.unlock(address)
+        print(f"{address} is unlocked; the running service tells the switch" if ended else f"{address} was not locked")
+        return 0
 
     return run(work())
 

@@ -114,7 +114,7 @@ async def check_switch_tables(dsn: str) -> list[Finding]:
     try:
         return [
             await _table(connection, name, MESSAGE_COLUMNS, ("SELECT", "INSERT", "DELETE")),
-            await _table(connection, "voicemail_prefs", PREFS_COLUMNS, ("SELECT", "UPDATE")),
+            await _table(connection, "voicemail_prefs", PREFS_COLUMNS, ("SELECT", "INSERT", "UPDATE")),
         ]
     finally:
         await connection.close()
@@ -144,7 +144,7 @@ async def _table(connection: Connection, table: str, columns: set[str], rights: 
         return warning(
             table,
             f"{role} may read it, but not {', '.join(lacking)}",
-            "a PIN changed by the API, a message to be removed after its mail, or a row that the switch lost, cannot be written",
+            "a changed PIN, a mailbox's lock, the removal of a mailed message, or a row that the switch lost, cannot be written",
             f'GRANT {", ".join(lacking)} ON {table} TO "{role}"',
         )
     return ok(table, f"{len(found)} columns, {' and '.join(rights)} allowed")

@@ -2,6 +2,7 @@
 
 from app.fields import address_problem
 from app.mailboxes.model import join_addresses
+from app.mailboxes.pins.locked import is_lock_pin
 
 LONGEST_PIN = 64  # characters
 MOST_ADDRESSES = 20
@@ -20,6 +21,8 @@ def pin(text: str) -> str:
     if text.lower() == "user-choose":
         # mod_voicemail takes this word as leave to come in without a PIN and choose one.
         raise ValueError("must not be the word user-choose, which has a meaning of its own for the switch")
+    if is_lock_pin(text):
+        raise ValueError("must not be what this service writes as the PIN of a locked mailbox")
     return text
 
 

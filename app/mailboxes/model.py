@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum, StrEnum
 from hashlib import sha256
 from uuid import UUID
@@ -27,6 +28,14 @@ class DirectoryState:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock after too many failed logins: until it ends, the switch has an unguessable PIN in place of the mailbox's."""
+
+    until: datetime  # when it is due to end
+    number: int  # of the mailbox's locks so far; each has a PIN of its own
+
+
+@dataclass(frozen=True, slots=True)
 class Mailbox:
     """One mailbox as it is kept. ``sealed_pin`` is the encrypted PIN; only ``PinCipher`` can open it."""
 
@@ -39,6 +48,7 @@ class Mailbox:
     description: str
     time_zone: str | None  # a name of the time zone database; None: the service's
     directory: DirectoryState
+    lock: Lock | None = None
 
     @property
     def version(self) -> str:

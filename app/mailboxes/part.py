@@ -7,6 +7,9 @@ from app.mailboxes.directory.publisher import DirectoryPublisher
 from app.mailboxes.directory.upkeep import DirectoryUpkeep
 from app.mailboxes.directory.waiters import Waiters
 from app.mailboxes.directory.watch import DirectoryWatch
+from app.mailboxes.lockout.guard import LoginGuard
+from app.mailboxes.lockout.locks import MailboxLocks
+from app.mailboxes.lockout.model import LockoutPolicy
 from app.mailboxes.pins.cipher import PinCipher
 from app.mailboxes.pins.keys import load_or_create_keys
 from app.mailboxes.pins.phone import PhonePins
@@ -33,6 +36,10 @@ async def open_mailboxes(resources: Resources) -> Part:
     publisher = DirectoryPublisher(pool=resources.pool, only=folders.only, cipher=cipher, batches=batches)
     upkeep = DirectoryUpkeep(publisher)
     watch = DirectoryWatch(pool=resources.pool, folders=folders, publisher=publisher)
+    settings = resources.settings
+    policy = LockoutPolicy(settings.lockout_attempts, settings.lockout_window, settings.lockout_first, settings.lockout_longest)
+    locks = MailboxLocks(resources.pool, policy)
+    guard = LoginGuard(pool=resources.pool, policy=policy, locks=locks, phone=phone, batches=batches)
     mailboxes = Mailboxes(
         pool=resources.pool,
         folders=folders,
@@ -45,6 +52,7 @@ async def open_mailboxes(resources: Resources) -> Part:
     )
     await when_database_answers(mailboxes.check_key)
     resources.switch.socket.on_event(phone.hear)
+    resources.switch.socket.on_event(guard.hear)
     resources.switch.socket.on_connect(upkeep.wake)
     resources.switch.socket.on_connect(batches.wake)
 
@@ -57,7 +65,7 @@ async def open_mailboxes(resources: Resources) -> Part:
 
     return Part(
         routes=(MailboxRoutes(mailboxes),),
-        always=(batches.run,),
+        always=(batches.run, guard.run),
         leading=(upkeep.run, watch.run, phone.run),
         checks={"directory": OneAtATime(writable), "mailboxes": backlog},
     )

@@ -170,12 +170,15 @@ class MailboxOut(TypedDict):
     time_zone: str | None
     directory: DirectoryOut
     domain: str
+    locked_until: Annotated[
+        str | None, Field(description="too many wrong PINs were given: until then no PIN opens it by phone; null: not locked")
+    ]
 
 
 class MailboxIn(BaseModel):
     """A new mailbox. One that was read with GET may be sent, and gets the same ``id`` if that is free."""
 
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory", "locked_until"})
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": _EXAMPLE})
 
     extension: ExtensionField
@@ -188,6 +191,7 @@ class MailboxIn(BaseModel):
     id: Annotated[UUID, Field(default=None, description="the id that clients know already; a new one if left out")]
     domain: Asked = None
     directory: Ignored
+    locked_until: Ignored
 
 
 class MailboxChangeIn(BaseModel):
@@ -196,7 +200,7 @@ class MailboxChangeIn(BaseModel):
     What was read with GET may be sent back: ``id``, ``extension`` and ``domain`` must then be its own.
     """
 
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory", "locked_until"})
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": _CHANGE_EXAMPLE})
 
     password: SamePin
@@ -209,12 +213,13 @@ class MailboxChangeIn(BaseModel):
     extension: OwnExtension
     domain: OwnDomain
     directory: Ignored
+    locked_until: Ignored
 
 
 class MailboxPatchIn(BaseModel):
     """Some fields of a mailbox; the others stay. null puts an optional one back to what it is in a new mailbox."""
 
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory"})
+    IGNORED: ClassVar[frozenset[str]] = frozenset({"directory", "locked_until"})
     NULL_IS_A_VALUE: ClassVar[bool] = True
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": {"enabled": False}})
 
@@ -228,6 +233,7 @@ class MailboxPatchIn(BaseModel):
     extension: OwnExtension
     domain: OwnDomain
     directory: Ignored
+    locked_until: Ignored
 
 
 class WarningOut(TypedDict):
@@ -339,6 +345,13 @@ class MailboxRoutes:
         only_if = if_match(request.raw)
         return _done(await self._mailboxes.delete(request.grant, _key(request), only_if, asked=query.domain))
 
+    @delete("/v1/voicemail/{key}/lock", scope=Scope.MAILBOX_WRITE, summary="Unlock a mailbox; its PIN opens it again")
+    @conditional
+    async def unlock(self, request: Request, query: DomainQuery) -> Done:
+        """Done, also if it was not locked, after at most two seconds of waiting for the switch."""
+        only_if = if_match(request.raw)
+        return _done(await self._mailboxes.unlock(request.grant, _key(request), only_if, asked=query.domain))
+
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the mailbox of the path does not exist for the caller, before a scope that it lacks is named."""
         if "key" in request.path:
@@ -360,6 +373,7 @@ class MailboxRoutes:
             "time_zone": mailbox.time_zone,
             "directory": {"state": mailbox.directory.state, "detail": mailbox.directory.detail},
             "domain": mailbox.address.domain,
+            "locked_until": mailbox.lock.until.isoformat(timespec="seconds") if mailbox.lock else None,
         }
 
 
@@ -387,7 +401,7 @@ _AT_FIRST = {"local_after_email": True, "mail_to": "", "description": "", "time_
 
 def _change(body: MailboxChangeIn | MailboxPatchIn, only_if: frozenset[str] | None) -> MailboxChange:
     """The change; a field that the client left out is kept."""
-    given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"password", "directory"}}
+    given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set - {"password", *body.IGNORED}}
     given.update({name: _AT_FIRST[name] for name, value in given.items() if value is None and name in _AT_FIRST})
     if "mail_to" in given:
         given["mail_to"] = split_addresses(given["mail_to"])

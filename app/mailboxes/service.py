@@ -22,6 +22,7 @@ from app.mailboxes.directory.batches import DirectoryBatches
 from app.mailboxes.directory.publisher import DirectoryPublisher
 from app.mailboxes.directory.store import Entry
 from app.mailboxes.directory.waiters import Waiters
+from app.mailboxes.lockout import locks
 from app.mailboxes.model import (
     KEEP,
     Changed,
@@ -195,6 +196,20 @@ class Mailboxes:
             entry = AuditEntry.of(grant, Action.MAILBOX_DELETE, mailbox=mailbox.address, target=mailbox.id)
             await audit.insert(connection, [entry])
         log.info("mailbox_deleted", extension=mailbox.address.extension, domain=domain, mailbox=str(mailbox.id))
+        return await self._wait(mailbox.address, revision)
+
+    async def unlock(
+        self, grant: Grant, key: MailboxKey, only_if: frozenset[str] | None = None, *, asked: str | None = None
+    ) -> DirectoryState:
+        """End a mailbox's lock and count failed logins from nothing, locked or not. Raises ``NotFound``."""
+        domain = grant.domain(asked, absent=_ABSENT)
+        async with self._pool.acquire() as connection, connection.transaction():
+            mailbox = _seen(grant, await store.find_key(connection, domain, key, lock=True))
+            grant.require(Scope.MAILBOX_WRITE)
+            check_version(mailbox, only_if)
+            if not await locks.release(connection, mailbox, grant):
+                return self._reasoned(domain, mailbox.directory)
+            revision = await self._announce(connection, mailbox.address, None)
         return await self._wait(mailbox.address, revision)
 
     async def _pin_warnings(self, connection: Connection, before: Mailbox, pin: str | Keep) -> tuple[FieldError, ...]:

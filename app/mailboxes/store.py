@@ -6,11 +6,13 @@ from uuid import UUID
 
 from app.addressing import Domain, Extension, MailboxAddress, MailboxKey
 from app.database.pool import Connection
-from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox, join_addresses, split_addresses
+from app.mailboxes.model import DirectoryState, DirectoryStatus, Lock, Mailbox, join_addresses, split_addresses
 
 _COLUMNS = """m.id, m.domain, m.extension, m.pin_encrypted, m.mail_to, m.local_after_email, m.enabled, m.description, m.time_zone,
-    coalesce(e.state, 'pending') AS state, coalesce(e.detail, '') AS detail"""
-_FROM = "voicemail.mailbox m LEFT JOIN voicemail.directory_entry e ON e.domain = m.domain AND e.extension = m.extension"
+    coalesce(e.state, 'pending') AS state, coalesce(e.detail, '') AS detail,
+    l.locked_until, l.number"""
+_FROM = """voicemail.mailbox m LEFT JOIN voicemail.directory_entry e ON e.domain = m.domain AND e.extension = m.extension
+    LEFT JOIN voicemail.mailbox_lock l ON l.mailbox_id = m.id"""
 
 # Both by unique indexes.
 FIND = f"SELECT {_COLUMNS} FROM {_FROM} WHERE m.domain = $1 AND m.extension = $2"  # noqa: S608 - constants of this module
@@ -140,4 +142,5 @@ def _mailbox(row: Mapping[str, Any]) -> Mailbox:
         description=row["description"],
         time_zone=row["time_zone"],
         directory=DirectoryState(DirectoryStatus(row["state"]), row["detail"]),
+        lock=Lock(row["locked_until"], row["number"]) if row["locked_until"] else None,
     )

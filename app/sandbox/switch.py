@@ -1,6 +1,6 @@
 """The stand-in switch: FreeSWITCH's Event Socket on a TCP port, and mod_voicemail's tables and files behind it.
 
-It takes no calls: ``leave_message`` does what a call does, and the attributes below have it fail as a real one does.
+It takes no calls: ``leave_message`` and ``phone_call`` do what one does, and the attributes below have it fail as real ones do.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from app.sandbox.directory import Directories, DirectoryBroken, DirectoryEntry, 
 from app.sandbox.esl_server import Session
 from app.sandbox.events import EventSource
 from app.sandbox.message_actions import Caller, LeftMessage, Mailboxes, audio_seconds
+from app.sandbox.phone_calls import PhoneCall
 from app.sandbox.tables import StandInTables
 from app.sandbox.vm_fsdb_commands import FileStore
 
@@ -132,6 +133,10 @@ class StandInSwitch:
         message = self._mailboxes.message(extension, domain, uuid, path, caller, seconds=audio_seconds(data))
         stored = await self._mailboxes.store(message)
         return LeftMessage(extension, uuid, path, stored)
+
+    def phone_call(self, domain: str | None = None) -> PhoneCall:
+        """Somebody calls to hear messages."""
+        return PhoneCall(self._mailboxes, self._events, domain or self.domain, db_password_override=self._override)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -78,7 +78,7 @@ class FileStore:
         if user.params.get("vm-enabled", "true") not in ("true", "yes", "on", "1"):
             return "-ERR Login Denied"
         stored = (await self._tables.prefs(asked.extension, asked.domain)).get("password", "")
-        static = user.params.get("vm-password") or user.params.get("password", "")
+        static = user.params.get("vm-password", "")
         valid = [stored] if stored and self._override else [stored, static]
         return "-OK" if asked.rest[0].lower() in [pin.lower() for pin in valid if pin] else "-ERR"
 

@@ -23,6 +23,8 @@ class Action(StrEnum):
     MAILBOX_CHANGE = "mailbox.change"
     MAILBOX_DELETE = "mailbox.delete"
     MAILBOX_ADOPT = "mailbox.adopt"
+    MAILBOX_LOCK = "mailbox.lock"  # too many wrong PINs
+    MAILBOX_UNLOCK = "mailbox.unlock"
     PIN_SET = "pin.set"  # a change of a mailbox that sets its PIN
     PIN_READ = "pin.read"
     PIN_REKEY = "pin.rekey"  # PINs were encrypted anew with another key

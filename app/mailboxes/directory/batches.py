@@ -59,8 +59,8 @@ class _Work:
 
 
 def directory_user(cipher: PinCipher, mailbox: Mailbox) -> DirectoryUser:
-    """A mailbox as the switch must know it. Raises ``PinUnreadable``."""
-    pin = cipher.open(mailbox.id, mailbox.sealed_pin)
+    """A mailbox as the switch must know it: a locked one with a PIN that nobody can guess. Raises ``PinUnreadable``."""
+    pin = cipher.lock_pin(mailbox.address, mailbox.lock.number) if mailbox.lock else cipher.open(mailbox.id, mailbox.sealed_pin)
     return DirectoryUser(mailbox.address, pin, join_addresses(mailbox.mail_to), mailbox.enabled)
 
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.addressing import MailboxAddress
 from app.errors import VoicemailError
+from app.mailboxes.pins.locked import lock_pin_of
 
 _FORMAT = b"\x01"
 _NONCE = 12
@@ -106,6 +107,11 @@ class PinCipher:
         """A fingerprint of each key, the first key's first: the database notes it."""
         keys = [self._first, *(key for key in self._keys.values() if key is not self._first)]
         return tuple(hmac.digest(key.digests, b"fingerprint", hashlib.sha256).hex() for key in keys)
+
+    def lock_pin(self, address: MailboxAddress, number: int) -> str:
+        """What the switch has for PIN while a mailbox has the lock of this number: without the key nobody can guess it."""
+        text = f"lock\0{address}\0{number}"
+        return lock_pin_of(hmac.digest(self._first.digests, text.encode(), hashlib.sha256))
 
     def __repr__(self) -> str:
         return "PinCipher()"

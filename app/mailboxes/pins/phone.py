@@ -23,8 +23,10 @@ from app.mailboxes import fields, store
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
 from app.mailboxes.directory.store import Entry
-from app.mailboxes.model import DirectoryStatus, Mailbox
+from app.mailboxes.lockout import store as locks
+from app.mailboxes.model import DirectoryStatus, Lock, Mailbox
 from app.mailboxes.pins.cipher import PinCipher, PinKeyMissing, PinUnreadable
+from app.mailboxes.pins.locked import is_lock_pin
 from app.switch.esl.reply import Event
 from app.switch.tables.prefs import VoicemailTables
 
@@ -34,6 +36,7 @@ _EVERY = 30.0  # seconds
 # The event comes before the row is written, so look more than once.
 _AFTER_HINT = (0.2, 1.0, 4.0)
 _RETRIES = Retries(first=5.0, longest=_EVERY)
+_LOCK_TRIES = 4  # a PIN may be set by phone at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +92,65 @@ class PhonePins:
         ``wanted``: entries, each with its mailbox's PIN of the same moment. Raises ``Unavailable`` if the switch's database
         is away.
         """
-        found = await self._tables.pins_of(domain, [entry.extension for entry, _ in wanted])
+        extensions = [entry.extension for entry, _ in wanted]
+        found = await self._tables.pins_of(domain, extensions)
+        # Asked after what is there was read: if a mailbox is locked from here on, its lock is written over and not under.
+        async with self._pool.acquire() as connection:
+            locked = await locks.locked(connection, domain, extensions)
         pins: dict[str, str] = {}
-        for entry, pin in wanted:
+        for entry, laid_down in wanted:
+            pin = self._due(MailboxAddress(entry.extension, domain), laid_down, locked.get(entry.extension))
             there = found.get(entry.extension, ())
+            if pin is None:
+                continue
             if there != (pin,) and self._set_by_phone(domain, entry, there):
                 self._loop.wake()
             else:
                 pins[entry.extension] = pin
         written = await self._tables.set_pins(domain, pins, instead_of=found)
         seen = []
-        for entry, pin in wanted:
+        for entry, _ in wanted:
             if entry.extension in pins:
                 # Note the PINs that were written, not a second look: a PIN may have been set by phone since.
-                there = (pin,) if entry.extension in written else found.get(entry.extension, ())
+                there = (pins[entry.extension],) if entry.extension in written else found.get(entry.extension, ())
                 seen.append((entry, self._digest(domain, entry, there)))
         async with self._pool.acquire() as connection, connection.transaction():
             await batch_store.note_seen(connection, domain, seen)
+
+    async def write_lock(self, address: MailboxAddress) -> None:
+        """Write a locked mailbox's unguessable PIN to voicemail_prefs at once; the directory has it only after a reload.
+
+        A PIN that was set by phone and not yet seen is adopted first. Raises ``Unavailable``.
+        """
+        for _ in range(_LOCK_TRIES):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await entries.lock(connection, address)
+                mailbox = await store.lock(connection, address.domain, address.extension)
+                entry = await entries.find(connection, address)
+                if mailbox is None or mailbox.lock is None or entry is None:
+                    return
+                there = await self._tables.pins(address)
+                if not self._set_by_phone(address.domain, entry, there):
+                    pin = self._cipher.lock_pin(address, mailbox.lock.number)
+                    if await self._tables.lock(address, pin, instead_of=there):
+                        await entries.note_seen(connection, address, entry.prefs_digest, self._cipher.digest(address, [pin]))
+                        return
+            await self._adopt(address)
+
+    def _due(self, address: MailboxAddress, laid_down: str, lock: Lock | None) -> str | None:
+        """The PIN that voicemail_prefs should have; None if a lock was laid down that has ended: what comes next knows better."""
+        if lock is not None:
+            return self._cipher.lock_pin(address, lock.number)
+        return None if is_lock_pin(laid_down) else laid_down
 
     def _digest(self, domain: Domain, entry: Entry, pins: Sequence[str]) -> bytes:
         return self._cipher.digest(MailboxAddress(entry.extension, domain), pins)
 
     def _set_by_phone(self, domain: Domain, entry: Entry, there: Sequence[str]) -> bool:
-        """Whether these PINs are other ones than were seen last; False if that is not known."""
+        """Whether these PINs are other ones than were seen last; False if that is not known. No phone sets the PIN of a lock."""
         seen = entry.prefs_digest
+        if there and all(is_lock_pin(pin) for pin in there):
+            return False
         if seen is None or not self._cipher.knows(seen):
             return False
         return not self._cipher.matches(seen, MailboxAddress(entry.extension, domain), there)
@@ -149,11 +187,14 @@ class PhonePins:
                 return False  # its key may come back; until then nothing takes its place
             except PinUnreadable:
                 new = list(pins)
+            new = [pin for pin in new if not is_lock_pin(pin)]
             adopted = bool(new) and _acceptable(new[-1])
             if adopted:
                 await store.update(connection, replace(mailbox, sealed_pin=self._cipher.seal(mailbox.id, new[-1])))
-                await entries.raise_revisions(connection, address.domain, [address.extension])
                 await audit.insert(connection, [_set_by_phone(mailbox)])
+            if adopted or (mailbox.lock is None and any(is_lock_pin(pin) for pin in pins)):
+                # Of a lock that is not known any more, as after a restore of our database, the mailbox's own PIN is put back.
+                await entries.raise_revisions(connection, address.domain, [address.extension])
             await entries.note_seen(connection, address, entry.prefs_digest, digest)
         if new:
             log.info("pin_set_by_phone" if adopted else "pin_in_voicemail_prefs_not_usable", extension=address.extension)

@@ -51,6 +51,18 @@ WHERE p.domain = $1 AND p.username = w.username AND (
     OR (p.username, p.password) IN (SELECT o.username, o.pin FROM unnest($4::text[], $5::text[]) o (username, pin)))
 RETURNING p.username
 """
+# As SET_PINS for one mailbox. Without a row the directory's PIN would count until the switch has read the directory again.
+LOCK = """
+UPDATE voicemail_prefs SET password = $3
+WHERE username = $1 AND domain = $2 AND (coalesce(password, '') = '' OR password = $3 OR password = ANY ($4::text[]))
+RETURNING username
+"""
+ADD_LOCK = """
+INSERT INTO voicemail_prefs (username, domain, name_path, greeting_path, password)
+SELECT $1::text, $2::text, '', '', $3::text
+WHERE NOT EXISTS (SELECT FROM voicemail_prefs WHERE username = $1 AND domain = $2)
+RETURNING username
+"""
 
 
 class VoicemailTables:
@@ -127,6 +139,17 @@ class VoicemailTables:
             except MissingTable:
                 return frozenset()  # as above: then there is no second PIN
         return frozenset(row["username"] for row in rows)
+
+    async def lock(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> bool:
+        """Write this PIN for one mailbox over ``instead_of``, the PINs read before, or as a new row; False: another is there."""
+        values = address.extension, address.domain, pin
+        with _away():
+            try:
+                if await self._pool.fetchval(LOCK, *values, list(instead_of)) is not None:
+                    return True
+                return await self._pool.fetchval(ADD_LOCK, *values) is not None
+            except MissingTable:
+                return True  # as above
 
 
 def _by_username(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
