@@ -10,7 +10,7 @@ import typer
 import uvloop
 
 from app.access.grant import Grant
-from app.config import Settings, load_settings
+from app.config import Settings, load_settings, settings_file
 from app.logs import configure_logging
 
 T = TypeVar("T")
@@ -27,8 +27,8 @@ class Pages(Protocol[T]):
 
 
 def env_file(context: typer.Context) -> Path:
-    """The file of settings that ``--env-file`` names, else ``.env``."""
-    return context.obj if isinstance(context.obj, Path) else Path(".env")
+    """The file of settings: what ``--env-file`` names, else ``.env``, else /etc/voicemail.env if nothing else is given."""
+    return settings_file(context.obj if isinstance(context.obj, Path) else None)
 
 
 def settings(context: typer.Context) -> Settings:
