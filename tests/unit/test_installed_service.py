@@ -108,7 +108,9 @@ def test_drop_ins_are_read_as_systemd_reads_them(folders: tuple[Path, Path]) -> 
         (folder / "voicemail.service.d").mkdir()
     (usr / "voicemail.service").write_text(SHIPPED.read_text())
     (usr / "voicemail.service.d" / "a.conf").write_text("[Service]\nUser=overridden\n")
-    (etc / "voicemail.service.d" / "a.conf").write_text("[Unit]\nUser=not here\n[Service]\n# User=nor here\nUser=www-data\nGroup=\n")
+    (etc / "voicemail.service.d" / "a.conf").write_text(
+        "[Unit]\nUser=not here\n[Service]\n# User=nor here\nUser=www-data\nGroup=\n"
+    )
     (etc / "voicemail.service.d" / "b.conf").write_text("[Service]\nReadWritePaths=\nReadWritePaths=-/srv/a \\\n  /srv/b\n")
 
     unit = read_unit(folders)
