@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the Debian package: a relocatable venv in /opt/voicemail, the unit, and the scripts of deploy/debian. `make deb` calls it.
 # It is for the Debian release and architecture that it is built on, because the venv stands on that release's Python.
-# usage: build_deb.sh FOLDER   (UV: the uv to use; DEB_PYTHON: the distribution's Python; DEB_COMPRESSION: xz, zstd, none)
+# usage: build_deb.sh FOLDER   (UV: the uv to use; DEB_PYTHON: the distribution's Python; DEB_COMPRESSION: xz, zstd, none; DEB_COMPILE: no)
 set -eu
 umask 022
 
@@ -22,14 +22,18 @@ root=$work/root
 venv=$root/opt/voicemail
 
 "$uv" venv --quiet --relocatable --no-project --python "$python" "$venv"
-UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --no-dev --no-editable --link-mode copy
+# Built again: uv would take the wheel that it made of this checkout before, whatever changed in it since.
+UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --no-dev --no-editable --link-mode copy --reinstall-package freeswitch-voicemail
 # Of use to an activated venv only, or names of this machine.
 rm -rf "$venv"/bin/activate* "$venv"/bin/deactivate* "$venv"/bin/pydoc* "$venv"/.lock "$venv"/.gitignore "$venv"/CACHEDIR.TAG
 find "$venv" \( -name direct_url.json -o -name uv_cache.json -o -name uv_build.json \) -path '*.dist-info/*' -delete
 sed -i '/direct_url.json,/d; /uv_cache.json,/d; /uv_build.json,/d' "$venv"/lib/python3*/site-packages/freeswitch_voicemail-*.dist-info/RECORD
-# Compiled here, so that nothing is written below /opt later and a removal leaves nothing behind.
+# Compiled here, because the service may write nothing below /opt and would compile at every start.
 find "$venv" -name __pycache__ -prune -exec rm -rf {} +
-"$venv/bin/python" -m compileall -q -s "$root" -p / "$venv/lib" >/dev/null || true # some packages carry files for other Pythons
+if [ "${DEB_COMPILE:-yes}" = yes ]; then
+    # Some packages carry files for other Pythons, which do not compile.
+    "$venv/bin/python" -m compileall -q -j 0 -s "$root" -p / "$venv/lib" >/dev/null || true
+fi
 
 install -D -m 0644 deploy/voicemail.service "$root/usr/lib/systemd/system/voicemail.service"
 install -D -m 0644 deploy/voicemail.env.example "$root/usr/share/freeswitch-voicemail/voicemail.env.example"

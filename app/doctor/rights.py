@@ -21,6 +21,7 @@ class Account:
     user: str
     uid: int
     gid: int
+    home: str
 
 
 def become_service_user(env_file: Path) -> list[Finding]:
@@ -76,17 +77,19 @@ def _account(unit: Unit) -> Account | None:
     try:
         entry = pwd.getpwuid(int(unit.user)) if unit.user.isdigit() else pwd.getpwnam(unit.user)
         if not unit.group:
-            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
         group = grp.getgrgid(int(unit.group)) if unit.group.isdigit() else grp.getgrnam(unit.group)
     except KeyError:
         return None
-    return Account(entry.pw_name, entry.pw_uid, group.gr_gid)
+    return Account(entry.pw_name, entry.pw_uid, group.gr_gid, entry.pw_dir)
 
 
 def _become(account: Account) -> None:
     os.initgroups(account.user, account.gid)
     os.setgid(account.gid)
     os.setuid(account.uid)
+    # As systemd sets them. Root's home would be looked into for keys of PostgreSQL and refuse.
+    os.environ.update(HOME=account.home, USER=account.user, LOGNAME=account.user)
     if not os.access(".", os.X_OK):  # such as /root
         os.chdir("/")
 
