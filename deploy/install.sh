@@ -34,7 +34,7 @@ fi
 
 python=
 for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3}; do
-    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         python=$candidate
         break
     fi
@@ -45,10 +45,16 @@ done
 release=/opt/voicemail-$(sha256sum "$dist/requirements.txt" | cut -c1-12)
 if [ ! -e "$release/.complete" ]; then
     rm -rf "$release"
-    "$python" -m venv "$release"
-    set -- --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements.txt
+    "$python" -m venv --without-pip "$release"
+    # The host's pip, if it is new enough to install into another Python (22.3), leaves none behind.
+    pip="$python -m pip --python $release/bin/python"
+    if ! $pip --version >/dev/null 2>&1; then
+        "$release/bin/python" -m ensurepip >/dev/null || fail "pip is needed (Debian: python3-venv or python3-pip)"
+        pip="$release/bin/python -m pip"
+    fi
+    set -- --quiet --root-user-action ignore --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements.txt
     [ ! -d "$dist/wheels" ] || set -- --no-index --find-links wheels "$@"
-    (cd "$dist" && "$release/bin/pip" install "$@")
+    (cd "$dist" && $pip install "$@")
     touch "$release/.complete"
 fi
 previous=$(readlink /opt/voicemail || true)

@@ -213,6 +213,7 @@ async def test_the_operations_guide_can_be_pasted_line_by_line(granted: str, roo
     finally:
         await switch.stop()
         await mail.stop()
+        package.unlink()  # 120 MB
 
     assert len(blocks) == 6
     assert "0 failed" in said
