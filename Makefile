@@ -7,7 +7,7 @@ WORKERS ?= 6
 # Programs are compiled once, not at each start: without compiled files `voicemail --version` takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check lint bench clean
+.PHONY: run test check lint bench dist deb clean
 
 run: $(STAMP)
 	@exec $(VENV)/bin/voicemail sandbox
@@ -26,6 +26,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(VENV)/bin/python -m benchmarks
+
+# What is installed on a host (docs/operations.md): a wheel and a list of everything it needs, with hashes; or a Debian package.
+dist: $(STAMP)
+	UV="$(CURDIR)/$(VENV)/bin/uv" deploy/build_dist.sh dist
+
+deb: $(STAMP)
+	UV="$(CURDIR)/$(VENV)/bin/uv" deploy/build_deb.sh dist
 
 $(STAMP): pyproject.toml uv.lock
 	@echo "voicemail: setting up $(VENV) (once; about half a minute) ..."

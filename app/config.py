@@ -32,6 +32,8 @@ from app.settings_files import IMPLICIT, names_in, read_env_file, unknown_names
 
 PREFIX = "VOICEMAIL_"
 SECRETS_FOLDER = Path("/run/secrets")
+SYSTEM_FILE = Path("/etc/voicemail.env")
+EMBEDDED = "embedded"  # as VOICEMAIL_DATABASE_URL
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::[0-9]{1,5})?")
 # The secrets of .env.example, which a test compares.
 EXAMPLE_SECRETS = frozenset({
@@ -39,6 +41,10 @@ EXAMPLE_SECRETS = frozenset({
 })  # fmt: skip
 KEYS_FORM = "must be 32 bytes in base64, or several such keys with commas or spaces between them"
 _BASE_URL = re.compile(r"https?://(?:[0-9A-Za-z][0-9A-Za-z._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[^\s?#\"<>\\]*)?")
+_NO_DATABASE = (
+    "is required: postgresql://user:password@host/database, the PostgreSQL that the switch uses too; "
+    f"or {EMBEDDED}, a PostgreSQL of the service's own, for trying things out (`voicemail sandbox` needs neither)"
+)
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 
@@ -111,7 +117,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
 
-    database_url: SecretStr | None = None
+    database_url: SecretStr
     switch_database_url: SecretStr | None = None
     data_dir: Path = Path("data")
 
@@ -164,9 +170,18 @@ class Settings(BaseSettings):
     lockout_longest: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("database_url", "switch_database_url")
+    @field_validator("database_url")
     @classmethod
-    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+    def _own_database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():  # as an empty line in a file of settings
+            raise ValueError(_NO_DATABASE)
+        if value.get_secret_value() != EMBEDDED and (problem := _dsn_problem(value.get_secret_value())):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("switch_database_url")
+    @classmethod
+    def _switch_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and (problem := _dsn_problem(value.get_secret_value())):
             raise ValueError(problem)
         return value
@@ -233,6 +248,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def embedded(self) -> bool:
+        """Whether the service runs a PostgreSQL of its own, because it was asked to."""
+        return self.database_url.get_secret_value() == EMBEDDED
+
+    @property
     def zone(self) -> ZoneInfo:
         """The service's time zone."""
         return ZoneInfo(self.time_zone)
@@ -243,8 +263,18 @@ class Settings(BaseSettings):
         return (self.recordings_switch_path or str(self.recordings_path.absolute())).rstrip("/") or "/"
 
 
+def settings_file(named: Path | None) -> Path:
+    """The file that was named; else ``.env``; else, if the environment has no setting either, the installed service's."""
+    # In a folder that may not be looked into there is no .env.
+    if named is not None or os.path.isfile(IMPLICIT) or any(name.startswith(PREFIX) for name in os.environ):
+        return named or IMPLICIT
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else IMPLICIT
+
+
 def load_settings(*, env_file: Path = IMPLICIT, **overrides: object) -> Settings:
     """The settings of this process; ``overrides`` (by field name) win. Raises ``SettingsError`` with every wrong setting."""
+    if env_file == SYSTEM_FILE and not os.access(env_file, os.R_OK):
+        raise SettingsError.field(str(env_file), "may not be read: run this as root, or as the service's user")
     secrets = SECRETS_FOLDER if SECRETS_FOLDER.is_dir() and os.access(SECRETS_FOLDER, os.R_OK) else None
     written = read_env_file(env_file)
     errors = [
@@ -309,4 +339,7 @@ def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:
     message = message.removeprefix("Value error, ")
     if not location:
         return FieldError(PREFIX + "SMTP_USERNAME", message)
-    return FieldError(PREFIX + str(location[0]).upper(), "is required" if message == "Field required" else message)
+    name = PREFIX + str(location[0]).upper()
+    if message == "Field required":
+        return FieldError(name, _NO_DATABASE if location[0] == "database_url" else "is required")
+    return FieldError(name, message)

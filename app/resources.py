@@ -69,7 +69,7 @@ class Part:
 
 def make_data_dir(settings: Settings) -> None:
     """Make the data folder if anything is to be kept in it. Raises ``SettingsError``."""
-    if settings.database_url is None or settings.secret_key is None:
+    if settings.embedded or settings.secret_key is None:
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -128,8 +128,8 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[str]:
-    """The DSN of our database; that of an embedded server, which runs as long as the block, if none is set."""
-    if settings.database_url is not None:
+    """The DSN of our database; that of an embedded server, which runs as long as the block, if the settings ask for it."""
+    if not settings.embedded:
         yield settings.database_url.get_secret_value()
         return
     embedded = EmbeddedPostgres(settings.data_dir / "postgresql")

@@ -40,7 +40,11 @@ def options(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="read settings from this file instead of .env", exists=True, dir_okay=False, readable=True
+            metavar="FILE",
+            help="read settings from this file (else: .env; else, if nothing is set, /etc/voicemail.env)",
+            exists=True,
+            dir_okay=False,
+            readable=True,
         ),
     ] = None,
     _version: Annotated[

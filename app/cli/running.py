@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
-from app.settings_files import IMPLICIT
-
 if TYPE_CHECKING:
     from app.access.grant import Grant
     from app.config import Settings
@@ -28,8 +26,10 @@ class Pages(Protocol[T]):
 
 
 def env_file(context: typer.Context) -> Path:
-    """The file of settings that ``--env-file`` names, else ``.env``."""
-    return context.obj if isinstance(context.obj, Path) else IMPLICIT
+    """The file of settings: what ``--env-file`` names, else ``.env``, else /etc/voicemail.env if nothing else is given."""
+    from app.config import settings_file
+
+    return settings_file(context.obj if isinstance(context.obj, Path) else None)
 
 
 def settings(context: typer.Context) -> "Settings":

@@ -1,12 +1,16 @@
 """Checks the database, its schema, and the switch's tables."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
+from app.addressing import Domain
 from app.database.migrations import OLDEST_SERVER, read_migrations, sql_folder
 from app.database.pool import Connection, connect
-from app.doctor.report import Finding, failed, ok, skipped, warning
+from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import DatabaseFailed, MissingRight, MissingTable
+from app.mailboxes.directory import installation
+from app.switch.tables.indexes import INDEXES, THERE, statement
 
 MESSAGE_COLUMNS = {
     "created_epoch", "read_epoch", "username", "domain", "uuid", "cid_name", "cid_number", "in_folder", "file_path",
@@ -24,6 +28,8 @@ _MAY_MIGRATE = """
 SELECT CASE WHEN to_regnamespace('voicemail') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
 ELSE has_schema_privilege('voicemail', 'CREATE') END
 """
+# CREATE INDEX is for the table's owner and its members; the service's first start tries it.
+_OWNS = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('voicemail_msgs')"
 _APPLIED = "SELECT name FROM voicemail.schema_migration"
 
 
@@ -112,10 +118,11 @@ async def check_switch_tables(dsn: str) -> list[Finding]:
             )
         ]
     try:
-        return [
+        found = [
             await _table(connection, name, MESSAGE_COLUMNS, ("SELECT", "INSERT", "DELETE")),
             await _table(connection, "voicemail_prefs", PREFS_COLUMNS, ("SELECT", "INSERT", "UPDATE")),
         ]
+        return found if found[0].state is State.FAILED else [*found, await _indexes(connection)]
     finally:
         await connection.close()
 
@@ -150,12 +157,44 @@ async def _table(connection: Connection, table: str, columns: set[str], rights: 
     return ok(table, f"{len(found)} columns, {' and '.join(rights)} allowed")
 
 
+async def _indexes(connection: Connection) -> Finding:
+    """Without these a page of messages sorts the whole mailbox or domain."""
+    name = "indexes of voicemail_msgs"
+    there = {index: valid for index, valid, _building in await connection.fetch(THERE, list(INDEXES))}
+    missing = [index for index in INDEXES if not there.get(index)]
+    if not missing:
+        return ok(name, f"{len(INDEXES)}, as the service reads")
+    if await connection.fetchval(_OWNS):
+        return ok(name, f"{len(missing)} to come: the service makes them when it runs")
+    broken = [f"DROP INDEX CONCURRENTLY {index};" for index in missing if index in there]
+    role = await connection.fetchval("SELECT current_user")
+    return warning(
+        name,
+        f"{', '.join(missing)} missing, and {role} does not own the table",
+        "lists of messages become slower with every message that is kept",
+        "\n             ".join(["as the owner of the table:", *broken, *(f"{statement(index)};" for index in missing)]),
+    )
+
+
+async def hosted_domains(dsn: str | None, default: str) -> list[Domain]:
+    """Every domain that the service has, the default one first; that alone if the database cannot say."""
+    found = [Domain.parse(default)]
+    if dsn is not None:
+        with suppress(DatabaseFailed):
+            connection = await connect(dsn, application_name="doctor")
+            try:
+                found += await installation.domains(connection)
+            finally:
+                await connection.close()
+    return list(dict.fromkeys(found))
+
+
 def check_embedded() -> list[Finding]:
-    """Without a database setting there is only the embedded one, which a real switch cannot be using."""
+    """The embedded server was asked for; a real switch cannot be using it."""
     return [
         warning(
             "database",
-            "VOICEMAIL_DATABASE_URL is not set: the embedded PostgreSQL is used",
+            "VOICEMAIL_DATABASE_URL is embedded: the service runs a PostgreSQL of its own",
             "it listens on 127.0.0.1 only and stops with the service",
             "set VOICEMAIL_DATABASE_URL to the database of the switch",
         ),

@@ -1,34 +1,19 @@
 """Checks that the switch reads the service's mailbox files: a probe is written, reloaded, read back and removed."""
 
 import secrets
-from contextlib import suppress
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.config import Settings
 from app.database.pool import connect
 from app.doctor.report import Finding, State, failed, ok, skipped, warning
 from app.errors import DatabaseFailed, MissingTable, SwitchRefused, SwitchUnavailable, VoicemailError
-from app.mailboxes.directory import batch_store, installation
+from app.mailboxes.directory import batch_store
 from app.switch import commands
-from app.switch.directory.domains import DomainFolders
 from app.switch.directory.files import FilesDirectory
 from app.switch.directory.model import DirectoryRefused, DirectoryUser
 from app.switch.esl.event_socket import EventSocket
 
 _APPLIED = "SELECT count(*) FROM voicemail.directory_entry WHERE ($1::text IS NULL OR domain = $1) AND state = 'applied'"
-
-
-async def domains_served(dsn: str | None, folders: DomainFolders) -> list[Domain]:
-    """The domains that have a folder; the default one alone if the database cannot say which there are."""
-    found = [folders.default]
-    if dsn is not None and folders.only is None:
-        with suppress(DatabaseFailed):
-            connection = await connect(dsn, application_name="doctor")
-            try:
-                found += await installation.domains(connection)
-            finally:
-                await connection.close()
-    return list(dict.fromkeys(found))
 
 
 def named(name: str, domain: str, settings: Settings) -> str:

@@ -1,40 +1,50 @@
 """Checks that the recordings are at the paths in the switch's rows."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from app.addressing import Domain
 from app.config import Settings
 from app.database.pool import connect
+from app.doctor.directory import named
 from app.doctor.report import Finding, failed, ok, skipped, warning
 from app.errors import DatabaseFailed, NotFound, Unavailable
 from app.recordings.paths import OutsideRecordings, RecordingPaths
 from app.recordings.storage import RecordingStorage
 
+_MAPPING = "recordings path"
 _NEWEST = """
-SELECT file_path FROM voicemail_msgs
-WHERE domain = $1 AND flags IS DISTINCT FROM 'delete' AND file_path <> ''
-ORDER BY created_epoch DESC NULLS LAST LIMIT 5
+SELECT d.domain, m.file_path FROM unnest($1::text[]) AS d (domain) CROSS JOIN LATERAL (
+    SELECT file_path FROM voicemail_msgs
+    WHERE domain = d.domain AND flags IS DISTINCT FROM 'delete' AND file_path <> ''
+    ORDER BY created_epoch DESC NULLS LAST LIMIT 5
+) m
 """
 
 
-async def check_recordings(settings: Settings, switch_dsn: str | None) -> list[Finding]:
-    """Check the recordings folder, and test the path mapping on the newest rows."""
+async def check_recordings(settings: Settings, switch_dsn: str | None, hosted: Sequence[Domain]) -> list[Finding]:
+    """The recordings folder, and the path mapping proven on the newest rows of each domain."""
     root = settings.recordings_path
     folder = _folder(root)
     if switch_dsn is None:
-        return [folder, skipped("recordings path", "the switch's tables are not known")]
+        return [folder, skipped(_MAPPING, "the switch's tables are not known")]
     try:
         connection = await connect(switch_dsn, application_name="doctor")
         try:
-            rows = await connection.fetch(_NEWEST, settings.domain)
+            rows = await connection.fetch(_NEWEST, list(hosted))
         finally:
             await connection.close()
     except DatabaseFailed as error:
         why = f"the newest rows cannot be read: {error.reason}"
-        return [folder, failed("recordings path", why, "no message can be read", "mend what the checks above say")]
+        return [folder, failed(_MAPPING, why, "no message can be read", "mend what the checks above say")]
     paths = RecordingPaths(root, settings.recordings_root_on_switch)
     storage = RecordingStorage(paths, refuse_hard_links=settings.recordings_refuse_hard_links)
-    return [folder, _mapping(storage, settings, [row["file_path"] for row in rows])]
+    newest = {domain: [path for of, path in rows if of == domain] for domain in hosted}
+    if not any(newest.values()):
+        return [folder, _unproven(storage, settings)]
+    proven = [_mapping(named(_MAPPING, domain, settings), storage, settings, paths) for domain, paths in newest.items() if paths]
+    return [folder, *proven]
 
 
 def _folder(root: Path) -> Finding:
@@ -57,13 +67,17 @@ def _folder(root: Path) -> Finding:
     return ok(name, str(root))
 
 
-def _mapping(storage: RecordingStorage, settings: Settings, rows: list[str]) -> Finding:
-    name = "recordings path"
-    mapping = f"{settings.recordings_root_on_switch} on the switch is {storage.paths.root} here"
-    if not rows:
-        return warning(
-            name, f"{mapping}; no message yet to prove it on", "it may still be wrong", "leave a message, then run this again"
-        )
+def _where(storage: RecordingStorage, settings: Settings) -> str:
+    return f"{settings.recordings_root_on_switch} on the switch is {storage.paths.root} here"
+
+
+def _unproven(storage: RecordingStorage, settings: Settings) -> Finding:
+    found = f"{_where(storage, settings)}; no message yet to prove it on"
+    return warning(_MAPPING, found, "it may still be wrong", "leave a message, then run this again")
+
+
+def _mapping(name: str, storage: RecordingStorage, settings: Settings, rows: list[str]) -> Finding:
+    mapping = _where(storage, settings)
     missing: list[str] = []
     for file_path in rows:
         try:

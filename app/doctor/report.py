@@ -70,25 +70,23 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many passed, of these with a warning, and how many were skipped or failed."""
+        """How many checks ended in each state; each is counted once."""
         return {
-            "passed": self.count(State.OK, State.WARNING),
-            "warnings": self.count(State.WARNING),
+            "passed": self.count(State.OK),
+            "warned": self.count(State.WARNING),
             "skipped": self.count(State.SKIPPED),
             "failed": self.count(State.FAILED),
         }
 
     def summary(self) -> str:
-        """The counts on a line, such as ``11 passed, 2 skipped, 0 failed``, and the verdict on the next."""
+        """The counts on a line, such as ``11 passed, 1 warned, 2 skipped, 0 failed``, and the verdict on the next."""
         counts = self.counts
-        line = f"{counts['passed']} passed, {counts['skipped']} skipped, {counts['failed']} failed"
-        if counts["warnings"]:
-            line += f" ({counts['warnings']} passed with a warning)"
+        line = ", ".join(f"{number} {state}" for state, number in counts.items())
         verdict = "all is well" if self.well else f"{counts['failed']} of {len(self.findings)} checks need attention"
         return f"{line}\n{verdict}"
 
     def json(self) -> str:
-        """``{"ok": bool, "counts": {passed, warnings, skipped, failed}, "checks": [{check, state, found, meaning, remedy}]}``."""
+        """``{"ok": bool, "counts": {passed, warned, skipped, failed}, "checks": [{check, state, found, meaning, remedy}]}``."""
         document = {"ok": self.well, "counts": self.counts, "checks": [asdict(finding) for finding in self.findings]}
         return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 

@@ -38,7 +38,7 @@ async def open_mailboxes_offline(settings: Settings) -> AsyncIterator[MailboxAdm
     Raises ``SettingsError`` for another key, ``SchemaError`` and ``DatabaseFailed``.
     """
     make_data_dir(settings)
-    if settings.database_url is not None:
+    if not settings.embedded:
         await migrate(settings.database_url.get_secret_value())  # now, because open_resources waits for a database that is away
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)

@@ -192,6 +192,26 @@ async def test_a_wrong_database_url_is_told_without_quoting_it(offline: Site, ur
     assert "s3" not in output + errors
 
 
+@pytest.mark.parametrize("url", [None, ""])
+async def test_serve_without_a_database_says_which_two_ways_there_are(offline: Site, url: str | None) -> None:
+    status, output, errors = await voicemail("serve", environment=offline.environment(database_url=url), folder=offline.folder)
+
+    assert (status, output) == (2, "")
+    [line] = [line for line in errors.splitlines() if line.startswith("  ")]
+    assert line.startswith("  VOICEMAIL_DATABASE_URL: is required: postgresql://")
+    assert "or embedded" in line
+    assert not (offline.folder / "postgresql").exists()
+
+
+async def test_an_embedded_database_is_used_if_it_is_asked_for(offline: Site) -> None:
+    environment = offline.environment(database_url="embedded")
+
+    status, output, errors = await voicemail("migrate", environment=environment, folder=offline.folder)
+
+    assert (status, "applied 0001_voicemail.sql" in output) == (0, True), errors
+    assert (offline.folder / "postgresql").is_dir()
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://", "postgresql:///db", "postgresql://u:p%40@[::1]:5432/db?sslmode=require", "postgres://a:1,b:2/db"]
 )
