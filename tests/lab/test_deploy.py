@@ -133,6 +133,8 @@ async def granted(superuser: str) -> str:
     """The DSN of the role that the SQL of docs/operations.md makes, after every statement of it was run."""
     connection = await asyncpg.connect(superuser)
     for block in shell_blocks(OPERATIONS, "sql"):
+        if "voicemail_audit" in block:
+            continue  # it comes after the first start; tests/integration/access/test_audit_protection.py runs it
         for statement in re.sub(r"--.*", "", block).split(";"):
             if statement.strip():
                 await connection.execute(statement)
@@ -215,7 +217,7 @@ async def test_the_operations_guide_can_be_pasted_line_by_line(granted: str, roo
         await mail.stop()
         package.unlink()  # 120 MB
 
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     assert "0 failed" in said
     assert "OK       service user: freeswitch" in said
     assert re.search(r"^vm_[0-9A-Za-z]{49}$", said, re.M)

@@ -13,7 +13,7 @@ from app.config import EXAMPLE_SECRETS, is_loopback, load_settings
 from app.errors import SettingsError
 
 NEEDED = {
-    "domain": "lab.local", "directory_path": "/d", "recordings_path": "/r", "smtp_host": "mail.example.com",
+    "database_url": "embedded", "domain": "lab.local", "directory_path": "/d", "recordings_path": "/r", "smtp_host": "mail.example.com",
     "mail_from": "voicemail@example.com",
 }  # fmt: skip
 EXAMPLE = (Path(__file__).parents[2] / ".env.example").read_text()

@@ -20,6 +20,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def load(**changed: Any) -> Settings:
     """Settings with nothing but what is required, and these."""
     required = {
+        "database_url": "embedded",
         "domain": "lab.local",
         "directory_path": "/d",
         "recordings_path": "/r",
