@@ -18,6 +18,7 @@ from app.domains.part import open_domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
 from app.http.application import build
 from app.http.health import Degraded, HealthRoutes, Readiness
+from app.http.port import check_port
 from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
 from app.messages.part import open_messages, open_removal
@@ -72,6 +73,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
     Raises ``SettingsError`` for faults found at the start, such as a port in use, and ``SchemaError``.
     """
+    check_port(settings.http_host, settings.http_port)
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)
