@@ -20,6 +20,7 @@ from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, read_query
 from app.http.problems import problem_of
 from app.http.routing import Endpoint, Request, Response, endpoints
+from app.jobs.repeats import Repeats
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +107,8 @@ def _encoded(value: Any) -> Any:
 
 
 def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
+    repeats = Repeats()
+
     @web.middleware
     async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Authenticate the request, turn every exception into a problem, and write the access log."""
@@ -119,7 +122,7 @@ def _gate(authenticator: Authenticator, public: Set[object]) -> Any:
                 request[_GRANT] = grant = await authenticator.grant(request.headers.get("Authorization"))
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error is a problem to the client
-            response = problem_of(error)
+            response = problem_of(error, repeats)
         if not response.prepared:
             _headers(response, request_id, guarded=guarded)
         if request.path not in _QUIET:

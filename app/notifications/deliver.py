@@ -14,6 +14,7 @@ from app.domains.model import DomainSettings
 from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
+from app.jobs.repeats import Repeats
 from app.jobs.retries import Retries, job_key
 from app.mailboxes import store as mailboxes
 from app.messages.removal import Removal
@@ -81,6 +82,7 @@ class Mailer:
         self._zone, self._mail_from, self._retries, self._patience = zone, mail_from, retries, patience
         self._slots = slots or Slots(slow=0)
         self._second_look = second_look
+        self._repeats = Repeats()
 
     async def deliver(self, notification_id: str) -> None:
         """Make one attempt, if it is due and no other process makes one. The handler of ``notify`` jobs.
@@ -246,10 +248,11 @@ class Mailer:
                 pause = _WRITING.delay(tries)
                 if loop.time() + pause > deadline:
                     raise
-                log.warning("mail_outcome_waits", reason=error.reason)
+                self._repeats.tell("mail_outcome_waits", error.detail, cause=error.reason)
                 await asyncio.sleep(pause)
                 tries += 1
             else:
+                self._repeats.over("mail_outcome_waits", now="mail_outcomes_written")
                 return
 
     async def _write(self, connection: Connection, notification: Notification, result: Result) -> None:
@@ -263,9 +266,9 @@ class Mailer:
         recipients = await ledger.recipients(connection, notification.id)
         again = unknowns <= self._retries.unknown_tries and any(_is_unknown(recipient) for recipient in recipients)
         if result.trouble or any(recipient.state is RecipientState.PENDING for recipient in recipients):
-            await self._postpone(
-                connection, notification, result.trouble or _pending(recipients), kept_because, again and not result.trouble
-            )
+            reason = result.trouble or _pending(recipients)
+            await self._postpone(connection, notification, reason, kept_because, again and not result.trouble)
+            self._tell_postponed(notification, result, recipients)
             return
         if again:
             await self._wait_for_repeat(connection, notification, kept_because, unknowns)
@@ -278,6 +281,7 @@ class Mailer:
         await ledger.close(connection, notification.id, NotificationState.SENT, "", recording_detail=kept_because)
         if not kept_because:
             await self._removal.ask(connection, notification.message_id, AFTER_MAIL)
+        self._repeats.over("mail_server_away", now="mail_server_back")
         log.info("mail_sent", **_facts(notification), recipients=len(recipients), removal_asked=not kept_because)
 
     async def _postpone(
@@ -292,7 +296,17 @@ class Mailer:
         if after_pause:
             delay = max(delay, self._retries.unknown_pause)
         await self._queue_again(connection, notification, reason, delay, kept_because)
-        log.warning("mail_postponed", **_facts(notification), seconds=delay)
+
+    def _tell_postponed(self, notification: Notification, result: Result, recipients: Sequence[Recipient]) -> None:
+        """A mail server that is away holds up every mail, and a full one too: one line for all of them."""
+        waiting = [recipient for recipient in recipients if recipient.state is RecipientState.PENDING]
+        if result.trouble or not waiting:
+            self._repeats.tell("mail_postponed", result.trouble, **_facts(notification))
+        elif waiting[0].code is None:
+            self._repeats.tell("mail_server_away", waiting[0].reply, **_facts(notification))
+        else:
+            reply = f"{waiting[0].code} {waiting[0].reply}"
+            self._repeats.tell("mail_postponed", reply, **_facts(notification))
 
     async def _wait_for_repeat(
         self, connection: Connection, notification: Notification, kept_because: str, unknowns: int
