@@ -6,6 +6,7 @@ from pathlib import Path
 from app.config import Settings, load_settings
 from app.doctor.database import check_database, check_embedded, check_switch_tables
 from app.doctor.directory import check_directory, check_mailboxes, domains_served
+from app.doctor.links import check_links
 from app.doctor.mail import check_mail
 from app.doctor.orphans import check_orphans
 from app.doctor.ownership import check_files
@@ -101,6 +102,7 @@ async def _check(settings: Settings, tell: Tell, mail_to: str | None) -> None:
         tell(await check_recordings(settings, switch_dsn if tables_well else None))
         folders = DomainFolders.of_settings(settings, switch, PROBE, makes=False)
         domains = await domains_served(own if own_well else None, folders)
+        tell(await check_links(settings))
         tell(await check_orphans(settings, own if own_well else None, switch_dsn if tables_well else None))
         for domain in domains:
             tell(await check_directory(folders.of(domain), switch, settings, domain))

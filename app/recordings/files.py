@@ -16,7 +16,7 @@ from app.recordings.wav import WavFacts, wav_facts
 _BLOCK = 1 << 18  # bytes hashed between two looks at whether to stop
 LARGEST_HASHED = 1 << 30  # bytes: 18 hours of a usual call. A larger file is indexed without a digest.
 LONGEST_HASHED = 10.0  # seconds for one file
-_LINK = "it is a link, and links are not followed; use a bind mount (docs/operations.md)"
+IS_LINK = "it is a link, and links are not followed; use a bind mount (docs/operations.md)"
 
 
 class Interrupted(Exception):
@@ -90,7 +90,7 @@ def _entry(path: str, entry: "os.DirEntry[str]", skipped: Callable[[str, str], N
 
 def _found(path: str, facts: os.stat_result, skipped: Callable[[str, str], None]) -> FoundFile | None:
     if stat.S_ISLNK(facts.st_mode):
-        skipped(path, _LINK)
+        skipped(path, IS_LINK)
         return None
     if not is_message_name(PurePosixPath(path).name) or not stat.S_ISREG(facts.st_mode):
         return None
