@@ -33,7 +33,7 @@ from app.notifications.model import (
     Recipient,
     RecipientState,
 )
-from app.notifications.recordings import RecordingEmpty, Recordings
+from app.notifications.recordings import RecordingEmpty, Recordings, RecordingUnreadable
 from app.notifications.slots import Slots
 from app.switch.tables import messages as rows
 from app.switch.tables.model import DELETED, MessageRow
@@ -42,7 +42,7 @@ from app.text import ascii_address
 log = structlog.get_logger(__name__)
 
 _WRITING = Retries(first=0.1, longest=2.0)  # between tries to write an outcome while the database is away
-_TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
+_TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty, or cannot be read, stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
 _NO_ANSWER = "the mail was sent, and the mail server did not say whether it accepted it; it is sent again after a pause"
@@ -190,6 +190,10 @@ class Mailer:
             if notification.attempts < _TRIES_WHEN_EMPTY:
                 raise
             return Audio("", None, _EMPTY)
+        except RecordingUnreadable as error:
+            if notification.attempts < _TRIES_WHEN_EMPTY:
+                raise
+            return Audio("", None, f"There is no recording to attach: {error.detail}.")
 
     async def _send(self, delivery: Delivery, about: About, audio: Audio) -> list[Outcome]:
         usable = {address: plain for address in delivery.pending if (plain := ascii_address(address))}

@@ -1,6 +1,7 @@
 """What becomes of a mail and of its recording, whatever the mail server, the mailbox and the phone do meanwhile."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from app.database.pool import Pool
 from app.mailboxes import store as mailboxes
 from app.notifications.model import MailRetries, NotificationState, RecipientState, RecordingState
+from app.recordings.storage import OpenRecording
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
 from app.sandbox.tables import TABLES
@@ -441,6 +443,24 @@ async def test_a_recording_of_terabytes_is_not_read_and_its_mail_goes_without_it
     assert (found.state, found.recording_state) == (SENT, KEPT)
     assert f"too large to be mailed ({size / 1_000_000:.1f} MB)" in str(mail.messages[0].parsed.get_body(("plain",)))
     assert path.stat().st_size == size
+
+
+async def test_a_recording_whose_disk_fails_is_told_without_an_attachment_and_kept(
+    mail_process: MailProcess, mail: MailCatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    await mail_process.mailbox()
+    path, notification = await mail_process.leave(b"RIFFdata")
+    monkeypatch.setattr(OpenRecording, "read", fail)
+
+    await mail_process.work()
+
+    found, _ = await mail_process.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert "the recording cannot be read: Input/output error" in str(mail.messages[0].parsed.get_body(("plain",)))
+    assert path.exists()
 
 
 async def test_an_outage_of_the_mail_server_is_one_line_for_all_mails_and_tries(
