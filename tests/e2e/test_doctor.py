@@ -295,3 +295,15 @@ async def test_a_role_that_could_not_make_the_schema_is_told_before_the_first_st
     await connection.close()
     status, found = await examined(site)
     assert (status, found["schema"]["state"]) == (0, "ok"), found
+
+
+async def test_links_inside_the_recordings_folder_are_named(stand_in_site: Site, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (stand_in_site.switch.recordings / "branch.local").symlink_to(tmp_path / "disk")
+
+    _, found = await examined(stand_in_site)
+
+    assert found["links to recordings"]["state"] == "warning"
+    assert "1 in " in found["links to recordings"]["found"]
+    assert "such as branch.local" in found["links to recordings"]["found"]
+    assert "bind mount" in found["links to recordings"]["remedy"]

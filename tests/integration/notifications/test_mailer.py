@@ -459,7 +459,7 @@ async def test_a_recording_whose_disk_fails_is_told_without_an_attachment_and_ke
 
     found, _ = await mail_process.look(notification)
     assert (found.state, found.recording_state) == (SENT, KEPT)
-    assert "the recording cannot be read: Input/output error" in str(mail.messages[0].parsed.get_body(("plain",)))
+    assert "the recording cannot be read: Input/output error" in mail.messages[0].parsed.get_body(("plain",)).get_content()
     assert path.exists()
 
 
