@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -46,6 +47,8 @@ _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that i
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
 _NO_ANSWER = "the mail was sent, and the mail server did not say whether it accepted it; it is sent again after a pause"
+_TOO_LARGE = 552  # RFC 1870: also for a full mailbox, which may have room for a mail without its recording
+_TOO_LARGE_NOTE = "The recording is not attached: the mail server takes no mail of this size."
 _EMPTY = "There is no recording to attach: the switch left an empty file."
 
 
@@ -157,7 +160,7 @@ class Mailer:
         if row.flags == DELETED:
             return Result(cancelled=_DELETED)
         audio = await self._audio(delivery.notification)
-        return Result(await self._send(delivery, _of_row(row), audio), kept_because=audio.missing)
+        return await self._send_any_size(delivery, _of_row(row), audio)
 
     async def _without_row(self, delivery: Delivery) -> Result:
         """The switch does not list the message any more: deleted with its file, or lost by a table that was made anew.
@@ -175,7 +178,8 @@ class Mailer:
         source = notification.source
         about = About(source.caller_name, source.caller_number, source.created_epoch, source.duration, listed=False)
         log.warning("mail_of_unlisted_message", **_facts(notification))
-        return Result(await self._send(delivery, about, audio), kept_because=audio.missing or _UNLISTED)
+        result = await self._send_any_size(delivery, about, audio)
+        return replace(result, kept_because=result.kept_because or _UNLISTED)
 
     async def _row(self, notification: Notification) -> MessageRow | None:
         """The switch's row. Raises ``Unavailable`` if its table is not there, which says nothing about the row."""
@@ -195,11 +199,21 @@ class Mailer:
                 raise
             return Audio("", None, f"There is no recording to attach: {error.detail}.")
 
-    async def _send(self, delivery: Delivery, about: About, audio: Audio) -> list[Outcome]:
-        usable = {address: plain for address in delivery.pending if (plain := ascii_address(address))}
+    async def _send_any_size(self, delivery: Delivery, about: About, audio: Audio) -> Result:
+        """Send the mail; to those whose server finds it too large, at once without the recording."""
+        outcomes = await self._send(delivery, about, audio, delivery.pending)
+        refused = [outcome.address for outcome in outcomes if outcome.code == _TOO_LARGE and audio.content is not None]
+        if not refused:
+            return Result(outcomes, kept_because=audio.missing)
+        without = Audio(audio.name, None, _TOO_LARGE_NOTE)
+        again = await self._send(delivery, about, without, refused)
+        return Result([*(one for one in outcomes if one.address not in refused), *again], kept_because=without.missing)
+
+    async def _send(self, delivery: Delivery, about: About, audio: Audio, addresses: Sequence[str]) -> list[Outcome]:
+        usable = {address: plain for address in addresses if (plain := ascii_address(address))}
         unusable = [
             Outcome(address, RecipientState.REFUSED, None, "not an address that this service can mail to")
-            for address in delivery.pending
+            for address in addresses
             if address not in usable
         ]
         if not usable:

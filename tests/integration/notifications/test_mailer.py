@@ -445,6 +445,22 @@ async def test_a_recording_of_terabytes_is_not_read_and_its_mail_goes_without_it
     assert path.stat().st_size == size
 
 
+async def test_a_mail_too_large_for_its_server_goes_without_the_recording(
+    mail_process: MailProcess, mail: MailCatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sandbox.mail._LARGEST", 100_000)  # what the server announces as its SIZE
+    await mail_process.mailbox()
+    path, notification = await mail_process.leave(b"RIFF" + bytes(200_000))
+
+    await mail_process.work()
+
+    found, recipients = await mail_process.look(notification)
+    assert (found.state, found.recording_state, found.attempts) == (SENT, KEPT, 1)
+    assert recipients[0].state is RecipientState.ACCEPTED
+    assert "takes no mail of this size" in mail.messages[0].parsed.get_body(("plain",)).get_content()
+    assert path.exists()
+
+
 async def test_a_recording_whose_disk_fails_is_told_without_an_attachment_and_kept(
     mail_process: MailProcess, mail: MailCatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
