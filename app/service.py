@@ -20,6 +20,7 @@ from app.http.application import Door, build
 from app.http.client import Clients
 from app.http.health import Degraded, HealthRoutes, Readiness
 from app.http.limits import ConnectionLimits, fit_descriptors
+from app.http.port import check_port
 from app.http.server import listen
 from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
@@ -77,6 +78,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
     Raises ``SettingsError`` for faults found at the start, such as a port in use, and ``SchemaError``.
     """
+    check_port(settings.http_host, settings.http_port)
     make_data_dir(settings)
     async with AsyncExitStack() as stack:
         resources = await open_resources(settings, stack)

@@ -125,7 +125,8 @@ CREATE TABLE voicemail.recording (
     codec       text NOT NULL,
     sample_rate integer,
     channels    integer,
-    sha256      bytea NOT NULL,
+    sha256      bytea,                                    -- NULL: the file is over 1 GiB, reading it took over 10 s, or it failed
+    damage      text NOT NULL DEFAULT '',                 -- why its facts are missing, such as a header that cannot be true
     indexed_at  timestamptz NOT NULL DEFAULT now()
 );
 

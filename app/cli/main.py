@@ -1,5 +1,6 @@
 """Assembles the ``voicemail`` command and turns every expected failure into a sentence and an exit status."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from app.cli import audit, doctor, domain, mailbox, migrate, recording, rekey, sandbox, serve, token
-from app.errors import DatabaseFailed, SettingsError, VoicemailError
+from app.errors import DatabaseFailed, SettingsError, VoicemailError, file_and_reason
 
 cli = typer.Typer(
     name="voicemail", help="A voicemail backend for FreeSWITCH.", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -59,23 +60,29 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 0 if all went well, 1 if it did not and 2 for a wrong call or wrong settings."""
     try:
         return int(cli(arguments, prog_name="voicemail", standalone_mode=False) or 0)
-    except TyperException as error:
-        print(_wrong_call(error), file=sys.stderr)
-        return error.exit_code
-    except SettingsError as error:
-        print("voicemail: cannot start, some settings are wrong:", file=sys.stderr)
-        for item in error.errors:
-            print(f"  {item.field}: {item.message}", file=sys.stderr)
-        return 2
-    except DatabaseFailed as error:
-        why = "" if error.reason == error.detail else f" ({error.reason})"
-        print(f"voicemail: {error.detail}{why}", file=sys.stderr)
-        return 1
-    except VoicemailError as error:
-        print(f"voicemail: {error.detail}", file=sys.stderr)
-        return 1
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except BrokenPipeError:  # as with `voicemail token list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (TyperException, VoicemailError, OSError) as error:
+        print(_sentence(error), file=sys.stderr)
+        return error.exit_code if isinstance(error, TyperException) else 2 if isinstance(error, SettingsError) else 1
+
+
+def _sentence(error: TyperException | VoicemailError | OSError) -> str:
+    match error:
+        case TyperException():
+            return _wrong_call(error)
+        case SettingsError():
+            lines = [f"  {item.field}: {item.message}" for item in error.errors]
+            return "\n".join(["voicemail: cannot start, some settings are wrong:", *lines])
+        case DatabaseFailed():
+            return f"voicemail: {error.detail}" + ("" if error.reason == error.detail else f" ({error.reason})")
+        case OSError():  # as with a file of another user
+            return f"voicemail: {file_and_reason(error)}"
+        case _:
+            return f"voicemail: {error.detail}"
 
 
 def _wrong_call(error: TyperException) -> str:

@@ -1,6 +1,7 @@
 """The settings and the event loop that every command uses."""
 
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -43,10 +44,17 @@ def settings(context: typer.Context) -> "Settings":
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run ``work`` on an event loop and return its exit status."""
+    """Run ``work`` on an event loop and return its exit status. Ctrl-C cancels it, and then raises ``KeyboardInterrupt``."""
     import uvloop
 
-    return uvloop.run(work)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return uvloop.run(work)
+    finally:
+        signal.signal(signal.SIGINT, before)  # Ctrl-C while Python ends prints no traceback
+        work.close()  # as if it never began
 
 
 def duration(text: str, option: str) -> timedelta:

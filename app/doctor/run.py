@@ -8,6 +8,7 @@ from app.config import Settings, load_settings
 from app.doctor.audit import check_audit
 from app.doctor.database import check_database, check_embedded, check_switch_tables, hosted_domains, where
 from app.doctor.directory import check_directory, check_mailboxes
+from app.doctor.links import check_links
 from app.doctor.mail import check_mail
 from app.doctor.orphans import check_orphans
 from app.doctor.ownership import check_files
@@ -142,6 +143,7 @@ async def _check(settings: Settings, tell: _Teller, mail_to: str | None) -> None
         tell(await check_recordings(settings, switch_dsn if tables_well else None, hosted))
         folders = DomainFolders.of_settings(settings, switch, PROBE, makes=False)
         domains = [domain for domain in hosted if folders.serves(domain)]
+        tell(await check_links(settings))
         tell(await check_orphans(settings, own if own_well else None, switch_dsn if tables_well else None))
         for domain in domains:
             tell.begin(f"the directory of {domain} in {folders.of(domain).folder}")

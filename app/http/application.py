@@ -28,6 +28,7 @@ from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, check_encoding, read_query
 from app.http.problems import problem_of
 from app.http.routing import Endpoint, Request, Response, endpoints
+from app.jobs.repeats import Repeats
 
 log = structlog.get_logger(__name__)
 
@@ -157,6 +158,8 @@ def _encoded(value: Any) -> Any:
 
 
 def _gate(door: Door, public: Set[object], optional: Set[object]) -> Any:
+    repeats = Repeats()
+
     @web.middleware
     async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Authenticate the request, turn every exception into a problem, and write the access log."""
@@ -175,7 +178,7 @@ def _gate(door: Door, public: Set[object], optional: Set[object]) -> Any:
                     await _admit(door, request, request_id)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error is a problem to the client
-            response = problem_of(error)
+            response = problem_of(error, repeats)
             if guarded:
                 door.refusals.note(error, request.get(_GRANT, NOBODY), client.address)
         if not response.prepared:

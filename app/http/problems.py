@@ -26,6 +26,7 @@ from app.errors import (
     file_and_reason,
     places_of,
 )
+from app.jobs.repeats import Repeats
 
 log = structlog.get_logger(__name__)
 
@@ -81,8 +82,11 @@ def _readable(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode()
 
 
-def problem_of(error: Exception) -> web.Response:
-    """The problem document for an exception of a handler. A bug is logged, and its text is not sent."""
+def problem_of(error: Exception, repeats: Repeats | None = None) -> web.Response:
+    """The problem document for an exception of a handler. A bug is logged, and its text is not sent.
+
+    ``repeats``: what earlier requests met; a database that is away is one line for all of them.
+    """
     if isinstance(error, web.HTTPException):
         return _of_aiohttp(error)
     if isinstance(error, Unauthorized | Forbidden):
@@ -94,7 +98,7 @@ def problem_of(error: Exception) -> web.Response:
         if isinstance(error, Invalid) and error.errors:
             return problem(status, "some fields are wrong", errors=error.errors, more=error.more)
         if isinstance(error, DatabaseUnavailable):
-            log.warning("database_unavailable", reason=error.reason)
+            (repeats or Repeats()).tell("database_unavailable", error.reason)
         return problem(status, error.detail, headers=_RETRY if status == 503 else None)
     # The text of an exception may quote private data, so only its type and place are logged.
     facts: dict[str, str] = {"error": type(error).__name__}

@@ -21,7 +21,7 @@ from pgqueuer.errors import RetryRequested
 from pgqueuer.models import Job
 
 from app.database.pool import Connection
-from app.errors import places_of
+from app.errors import DatabaseUnavailable, places_of
 from app.jobs.retries import Retries
 from app.jobs.sessions import SessionLoop
 
@@ -176,6 +176,8 @@ async def _attempt(handler: Handler, job: Job) -> None:
     payload = (job.payload or b"").decode(errors="replace")
     try:
         await handler(payload)
+    except DatabaseUnavailable as error:  # `jobs_interrupted` tells of the outage, and the sweep finds the work again
+        log.debug("job_failed", entrypoint=job.entrypoint, payload=payload, reason=error.reason)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises must not stop the others
         # The text of an exception may quote private data, so only its type and place are logged.
         log.error("job_failed", entrypoint=job.entrypoint, payload=payload, error=type(error).__name__, at=places_of(error)[-1:])

@@ -126,7 +126,7 @@ class Intake:
                 new += await self._take(rows)
         now = asyncio.get_running_loop().time()
         self._hints_due = now + max(_POLL, _COSTLY * (now - began))
-        await self._index.add(message.file_path for message in new)
+        self._index.name(message.file_path for message in new)
 
     async def _look_lately(self) -> None:
         if asyncio.get_running_loop().time() >= self._hints_due:
@@ -144,7 +144,7 @@ class Intake:
             self._newest = min(since, now)
         self._known = known
         # A whole table's recordings are read by the scan of their folder.
-        await self._index.add(message.file_path for message in new)
+        self._index.name(message.file_path for message in new)
 
     async def _after(self, since: int) -> list[MessageRow]:
         async with self._switch_pool.acquire() as connection:

@@ -14,7 +14,8 @@ class RecordingFacts:
     size: int  # bytes
     duration: float | None  # seconds, from the data; None: not a format this service can read
     codec: str
-    sha256: str  # hexadecimal
+    sha256: str | None  # hexadecimal; None: not computed
+    damage: str = ""  # why the facts are missing; "" if all is well
 
 
 @dataclass(frozen=True, slots=True)

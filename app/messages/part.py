@@ -59,7 +59,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     return Part(
         routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
         always=(hearing.run,),
-        leading=(intake.run, watcher.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
+        leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
         measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
         checks={"recordings": OneAtATime(folder)},

@@ -17,6 +17,7 @@ from app.database.pool import Connection, Pool
 from app.errors import DatabaseFailed, Invalid, NotFound, SwitchRefused, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
+from app.jobs.repeats import Repeats
 from app.jobs.retries import Retries, job_key
 from app.messages import removal_store as removals
 from app.messages.removal_store import RemovalState, RemovalTask
@@ -88,6 +89,7 @@ class Removal:
         self._mwi, self._storage = switch.mwi, storage
         self._retries, self._pace = retries, pace
         self._reasons: dict[str, Reason] = {}
+        self._repeats = Repeats()
 
     def register(self, reason: Reason) -> None:
         """Let messages be removed for this reason."""
@@ -143,6 +145,7 @@ class Removal:
         if task.state is RemovalState.ROW_GONE:
             reached.append(task := await self._advance(task, RemovalState.FILE_GONE, await self._remove_file(task)))
         await self._tell(task)
+        self._repeats.over("message_waiting_postponed", now="message_waiting_sent")
         if task.state is RemovalState.FILE_GONE:
             task = await self._advance(task, RemovalState.TOLD, task.detail)
             await self._postpone(task, task.detail, self._pace.tell_again)
@@ -251,10 +254,10 @@ class Removal:
         delay = self._retries.delay(task.tries)
         if task.state in (RemovalState.FILE_GONE, RemovalState.TOLD):
             await self._postpone(task, task.detail, min(delay, _LONGEST_MWI_PAUSE))
-            log.warning("message_waiting_postponed", **_facts(task), reason=why)
+            self._repeats.tell("message_waiting_postponed", why, **_facts(task))
         else:
             await self._postpone(task, why, delay)
-            log.warning("removal_postponed", **_facts(task), reason=why)
+            self._repeats.tell("removal_postponed", why, **_facts(task))
 
     async def _postpone(self, task: RemovalTask, detail: str, delay: float) -> None:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -24,7 +24,8 @@ class RecordingOut(TypedDict):
     size: Annotated[int, Field(description="bytes")]
     duration: Annotated[float | None, Field(description="seconds, counted in the data; null if the format cannot be read")]
     codec: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None, Field(description="null: too large to compute")]
+    damage: Annotated[str, Field(description="why the facts are missing, such as a header that cannot be true; else empty")]
 
 
 class LineOut(TypedDict):
@@ -93,7 +94,13 @@ class Rendering:
             "domain": readable(row.domain),
             "recording": None
             if facts is None
-            else {"size": facts.size, "duration": facts.duration, "codec": facts.codec, "sha256": facts.sha256},
+            else {
+                "size": facts.size,
+                "duration": facts.duration,
+                "codec": facts.codec,
+                "sha256": facts.sha256,
+                "damage": facts.damage,
+            },
         }
 
     def _time_in(self, epoch: int, zone: str | None) -> datetime:

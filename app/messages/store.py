@@ -16,7 +16,7 @@ _LOCK = 0x766F6963656D03  # "voicem", 3: only one process at a time gives ids
 _LONGEST = 2000  # bytes; PostgreSQL's index entries hold a third of a page, which is 2700
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
-_FACTS = """r.size, r.duration, r.codec, r.sha256, coalesce(b.time_zone, d.time_zone)
+_FACTS = """r.size, r.duration, r.codec, r.sha256, r.damage, coalesce(b.time_zone, d.time_zone)
 FROM voicemail.message m
 LEFT JOIN voicemail.recording r ON r.path = m.recording
 LEFT JOIN voicemail.mailbox b ON b.domain = m.domain AND b.extension = m.username
@@ -62,8 +62,9 @@ async def messages(source: Source, rows: Sequence[MessageRow]) -> list[Message |
 
 
 def _message(row: MessageRow, record: Any) -> Message:
-    _, id_, size, duration, codec, sha256, zone = record
-    return Message(id_, row, None if size is None else RecordingFacts(size, duration, codec, sha256.hex()), zone)
+    _, id_, size, duration, codec, sha256, damage, zone = record
+    facts = None if size is None else RecordingFacts(size, duration, codec, sha256.hex() if sha256 else None, damage)
+    return Message(id_, row, facts, zone)
 
 
 async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:

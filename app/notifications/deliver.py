@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,6 +15,7 @@ from app.domains.model import DomainSettings
 from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
+from app.jobs.repeats import Repeats
 from app.jobs.retries import Retries, job_key
 from app.mailboxes import store as mailboxes
 from app.messages.removal import Removal
@@ -32,7 +34,7 @@ from app.notifications.model import (
     Recipient,
     RecipientState,
 )
-from app.notifications.recordings import RecordingEmpty, Recordings
+from app.notifications.recordings import RecordingEmpty, Recordings, RecordingUnreadable
 from app.notifications.slots import Slots
 from app.switch.tables import messages as rows
 from app.switch.tables.model import DELETED, MessageRow
@@ -41,10 +43,12 @@ from app.text import ascii_address
 log = structlog.get_logger(__name__)
 
 _WRITING = Retries(first=0.1, longest=2.0)  # between tries to write an outcome while the database is away
-_TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty stays so
+_TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty, or cannot be read, stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
 _NO_ANSWER = "the mail was sent, and the mail server did not say whether it accepted it; it is sent again after a pause"
+_TOO_LARGE = 552  # RFC 1870: also for a full mailbox, which may have room for a mail without its recording
+_TOO_LARGE_NOTE = "The recording is not attached: the mail server takes no mail of this size."
 _EMPTY = "There is no recording to attach: the switch left an empty file."
 
 
@@ -81,6 +85,7 @@ class Mailer:
         self._zone, self._mail_from, self._retries, self._patience = zone, mail_from, retries, patience
         self._slots = slots or Slots(slow=0)
         self._second_look = second_look
+        self._repeats = Repeats()
 
     async def deliver(self, notification_id: str) -> None:
         """Make one attempt, if it is due and no other process makes one. The handler of ``notify`` jobs.
@@ -155,7 +160,7 @@ class Mailer:
         if row.flags == DELETED:
             return Result(cancelled=_DELETED)
         audio = await self._audio(delivery.notification)
-        return Result(await self._send(delivery, _of_row(row), audio), kept_because=audio.missing)
+        return await self._send_any_size(delivery, _of_row(row), audio)
 
     async def _without_row(self, delivery: Delivery) -> Result:
         """The switch does not list the message any more: deleted with its file, or lost by a table that was made anew.
@@ -173,7 +178,8 @@ class Mailer:
         source = notification.source
         about = About(source.caller_name, source.caller_number, source.created_epoch, source.duration, listed=False)
         log.warning("mail_of_unlisted_message", **_facts(notification))
-        return Result(await self._send(delivery, about, audio), kept_because=audio.missing or _UNLISTED)
+        result = await self._send_any_size(delivery, about, audio)
+        return replace(result, kept_because=result.kept_because or _UNLISTED)
 
     async def _row(self, notification: Notification) -> MessageRow | None:
         """The switch's row. Raises ``Unavailable`` if its table is not there, which says nothing about the row."""
@@ -188,12 +194,26 @@ class Mailer:
             if notification.attempts < _TRIES_WHEN_EMPTY:
                 raise
             return Audio("", None, _EMPTY)
+        except RecordingUnreadable as error:
+            if notification.attempts < _TRIES_WHEN_EMPTY:
+                raise
+            return Audio("", None, f"There is no recording to attach: {error.detail}.")
 
-    async def _send(self, delivery: Delivery, about: About, audio: Audio) -> list[Outcome]:
-        usable = {address: plain for address in delivery.pending if (plain := ascii_address(address))}
+    async def _send_any_size(self, delivery: Delivery, about: About, audio: Audio) -> Result:
+        """Send the mail; to those whose server finds it too large, at once without the recording."""
+        outcomes = await self._send(delivery, about, audio, delivery.pending)
+        refused = [outcome.address for outcome in outcomes if outcome.code == _TOO_LARGE and audio.content is not None]
+        if not refused:
+            return Result(outcomes, kept_because=audio.missing)
+        without = Audio(audio.name, None, _TOO_LARGE_NOTE)
+        again = await self._send(delivery, about, without, refused)
+        return Result([*(one for one in outcomes if one.address not in refused), *again], kept_because=without.missing)
+
+    async def _send(self, delivery: Delivery, about: About, audio: Audio, addresses: Sequence[str]) -> list[Outcome]:
+        usable = {address: plain for address in addresses if (plain := ascii_address(address))}
         unusable = [
             Outcome(address, RecipientState.REFUSED, None, "not an address that this service can mail to")
-            for address in delivery.pending
+            for address in addresses
             if address not in usable
         ]
         if not usable:
@@ -246,10 +266,11 @@ class Mailer:
                 pause = _WRITING.delay(tries)
                 if loop.time() + pause > deadline:
                     raise
-                log.warning("mail_outcome_waits", reason=error.reason)
+                self._repeats.tell("mail_outcome_waits", error.detail, cause=error.reason)
                 await asyncio.sleep(pause)
                 tries += 1
             else:
+                self._repeats.over("mail_outcome_waits", now="mail_outcomes_written")
                 return
 
     async def _write(self, connection: Connection, notification: Notification, result: Result) -> None:
@@ -263,9 +284,9 @@ class Mailer:
         recipients = await ledger.recipients(connection, notification.id)
         again = unknowns <= self._retries.unknown_tries and any(_is_unknown(recipient) for recipient in recipients)
         if result.trouble or any(recipient.state is RecipientState.PENDING for recipient in recipients):
-            await self._postpone(
-                connection, notification, result.trouble or _pending(recipients), kept_because, again and not result.trouble
-            )
+            reason = result.trouble or _pending(recipients)
+            await self._postpone(connection, notification, reason, kept_because, again and not result.trouble)
+            self._tell_postponed(notification, result, recipients)
             return
         if again:
             await self._wait_for_repeat(connection, notification, kept_because, unknowns)
@@ -278,6 +299,7 @@ class Mailer:
         await ledger.close(connection, notification.id, NotificationState.SENT, "", recording_detail=kept_because)
         if not kept_because:
             await self._removal.ask(connection, notification.message_id, AFTER_MAIL)
+        self._repeats.over("mail_server_away", now="mail_server_back")
         log.info("mail_sent", **_facts(notification), recipients=len(recipients), removal_asked=not kept_because)
 
     async def _postpone(
@@ -292,7 +314,17 @@ class Mailer:
         if after_pause:
             delay = max(delay, self._retries.unknown_pause)
         await self._queue_again(connection, notification, reason, delay, kept_because)
-        log.warning("mail_postponed", **_facts(notification), seconds=delay)
+
+    def _tell_postponed(self, notification: Notification, result: Result, recipients: Sequence[Recipient]) -> None:
+        """A mail server that is away holds up every mail, and a full one too: one line for all of them."""
+        waiting = [recipient for recipient in recipients if recipient.state is RecipientState.PENDING]
+        if result.trouble or not waiting:
+            self._repeats.tell("mail_postponed", result.trouble, **_facts(notification))
+        elif waiting[0].code is None:
+            self._repeats.tell("mail_server_away", waiting[0].reply, **_facts(notification))
+        else:
+            reply = f"{waiting[0].code} {waiting[0].reply}"
+            self._repeats.tell("mail_postponed", reply, **_facts(notification))
 
     async def _wait_for_repeat(
         self, connection: Connection, notification: Notification, kept_because: str, unknowns: int

@@ -9,6 +9,10 @@ class RecordingEmpty(NotFound):
     """The recording is empty."""
 
 
+class RecordingUnreadable(NotFound):
+    """The recording's disk fails."""
+
+
 class Recordings:
     """Recordings as attachments, named by the switch's ``file_path``."""
 
@@ -18,7 +22,7 @@ class Recordings:
         self._largest = largest
 
     def load(self, file_path: str) -> Audio:
-        """The recording. Raises ``NotFound`` if it is not there, is no file, is empty, or still changes."""
+        """The recording. Raises ``NotFound`` if it is not there, is no file, is empty, still changes, or its disk fails."""
         with self._storage.open(self._storage.key(file_path)) as recording:
             size = recording.opened.size
             if size == 0:
@@ -29,7 +33,7 @@ class Recordings:
             try:
                 content = recording.read(0, size + 1)
             except OSError as error:
-                raise NotFound(f"the recording cannot be read: {error.strerror}") from error
+                raise RecordingUnreadable(f"the recording cannot be read: {error.strerror}") from error
             if recording.stat() != recording.opened or len(content) != size:
                 raise NotFound("the recording is still being written")
             return Audio(recording.name, content)

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from app.errors import places_of
+from app.errors import DatabaseUnavailable, places_of
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Slots:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._slow.discard(task)
         self._room.release()
-        if not task.cancelled() and (error := task.exception()):
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, DatabaseUnavailable):
             # The text of an exception may quote private data, so only its type and place are logged.
             log.error("mail_attempt_failed", error=type(error).__name__, at=places_of(error)[-1:])
 

@@ -4,7 +4,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -12,6 +14,8 @@ from typing import TypeVar
 import structlog
 
 from app.database.pool import Pool
+from app.errors import ConstraintViolated, UnfitValue
+from app.jobs.loop import Loop
 from app.recordings import files, store
 from app.recordings.model import SUFFIXES, FoundFile, Recording, fits_index, is_message_name
 from app.recordings.storage import RecordingsFolderGone, RecordingStorage
@@ -21,6 +25,10 @@ T = TypeVar("T")
 
 SETTLE = 2.0  # seconds a file must have been left alone before it is read
 _SLICE = 250  # files a time: one statement each to ask and to write
+_WRITE_EVERY = 2.0  # seconds of reading after which the index is written, so that a slow file holds up few others
+_MOST_NAMED = 10_000  # recordings of rows that wait to be read; the scan finds the rest
+_READERS = 2  # threads that read: one for the watcher, and one for the recordings of new rows
+_MOST_TOLD = 1000
 _REPORT_FILES, _REPORT_SECONDS = 1000, 3.0  # a long scan says how far it is at least this often
 
 
@@ -35,7 +43,10 @@ class ScanCount:
 
 
 class RecordingIndex:
-    """The index of one recordings folder. Any number of calls may run at once."""
+    """The index of one recordings folder. Any number of calls may run at once.
+
+    Files are read in threads of their own, because a slow disk must not take those in which mails and downloads are read.
+    """
 
     def __init__(self, pool: Pool, storage: RecordingStorage, *, settle: float = SETTLE) -> None:
         self._pool = pool
@@ -43,6 +54,9 @@ class RecordingIndex:
         self._settle = settle
         self._growing: dict[str, tuple[FoundFile, float]] = {}
         self._told: set[str] = set()
+        self._named: dict[str, None] = {}  # in the order in which they came
+        self._loop = Loop("recordings_of_messages", self.read_named, every=None)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="recordings")
 
     @property
     def waiting(self) -> bool:
@@ -87,11 +101,34 @@ class RecordingIndex:
         if due := [path for path, (_, since) in self._growing.items() if since <= before]:
             await self.look(due)
 
+    async def find(self, paths: Iterable[str]) -> list[FoundFile]:
+        """The messages' files at or below these paths, which are not read."""
+        skipped = self._skipping(ScanCount())
+        return (await asyncio.to_thread(files.look_all, self._storage, list(paths), skipped))[0]
+
+    def name(self, file_paths: Iterable[str]) -> None:
+        """Read the recordings of these rows soon: ``run`` does it. Whoever mails a message waits for no file."""
+        self._named.update(dict.fromkeys(file_paths))
+        while len(self._named) > _MOST_NAMED:
+            del self._named[next(iter(self._named))]
+        self._loop.wake()
+
+    async def run(self) -> None:
+        """Read what ``name`` names, until cancelled."""
+        await self._loop.run()
+
+    async def read_named(self) -> None:
+        """Read what was named until now."""
+        while some := list(islice(self._named, _SLICE)):
+            await self.add(some)
+            for file_path in some:
+                self._named.pop(file_path, None)
+
     async def add(self, file_paths: Iterable[str]) -> None:
         """Index the recordings of rows, named as the switch names them: a row means that its file is complete."""
         named = {relative for file_path in file_paths if (relative := self._paths.relative(file_path)) is not None}
         for some in _slices(iter(sorted(filter(fits_index, named))), _SLICE):
-            await self._put(await _reading(self._storage, some))
+            await self._read(some)
 
     async def _take(self, found: Sequence[FoundFile]) -> int:
         """Read what is new or changed and has settled; says how many were read."""
@@ -101,14 +138,46 @@ class RecordingIndex:
         async with self._pool.acquire() as connection:
             known = await store.known(connection, [file.path for file in settled])
         changed = [file.path for file in settled if known.get(file.path) != (file.size, file.mtime_ns)]
-        recordings = await _reading(self._storage, changed)
-        await self._put(recordings)
-        return len(recordings)
+        return await self._read(changed)
+
+    async def _read(self, keys: Sequence[str]) -> int:
+        """Read these files into the index; says how many could be read. When this is cancelled, its thread ends soon."""
+        stop, count, loop = threading.Event(), 0, asyncio.get_running_loop()
+        try:
+            while keys:
+                work = partial(files.read_some, self._storage, keys, stop.is_set, _WRITE_EVERY)
+                recordings, keys = await loop.run_in_executor(self._readers, work)
+                self._tell_damage(recordings)
+                await self._put(recordings)
+                count += len(recordings)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+        return count
+
+    def _tell_damage(self, recordings: Sequence[Recording]) -> None:
+        for recording in recordings:
+            if recording.damage:
+                self._tell("recording_damaged", recording.path, recording.damage)
+            elif recording.sha256 is None:
+                self._tell("recording_not_hashed", recording.path, "it is too large, or its disk is too slow")
 
     async def _put(self, recordings: Sequence[Recording]) -> None:
-        if recordings:
+        """Write to the index. What the database refuses is refused alone, and not tried for ever."""
+        if not recordings:
+            return
+        try:
             async with self._pool.acquire() as connection:
                 await store.put(connection, recordings)
+        except (ConstraintViolated, UnfitValue, ValueError) as error:  # a ValueError: asyncpg cannot send it
+            half = len(recordings) // 2
+            if half:
+                await self._put(recordings[:half])
+                await self._put(recordings[half:])
+            elif (plain := _without_facts(recordings[0])) != recordings[0]:
+                await self._put([plain])
+            else:
+                self._tell("recording_skipped", plain.path, f"the index refused it: {type(error).__name__}")
 
     def _has_settled(self, file: FoundFile) -> bool:
         """Whether nobody has written to the file for a while; the file server's clock may be ahead of ours."""
@@ -168,11 +237,15 @@ class RecordingIndex:
     def _skipping(self, count: ScanCount) -> Callable[[str, str], None]:
         def skipped(path: str, reason: str) -> None:
             count.skipped += 1
-            if path not in self._told and len(self._told) < 1000:  # each path is logged once, up to a limit
-                self._told.add(path)
-                log.warning("recording_skipped", path=path.encode(errors="replace").decode(), reason=reason)
+            self._tell("recording_skipped", path, reason)
 
         return skipped
+
+    def _tell(self, event: str, path: str, reason: str) -> None:
+        """Log the trouble of a file once, and not that of more than a thousand files."""
+        if path not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(path)
+            log.warning(event, path=path.encode(errors="replace").decode(), reason=reason)
 
 
 def _slices(items: Iterator[T], size: int) -> Iterator[list[T]]:
@@ -180,11 +253,6 @@ def _slices(items: Iterator[T], size: int) -> Iterator[list[T]]:
         yield some
 
 
-async def _reading(storage: RecordingStorage, wanted: Sequence[str]) -> list[Recording]:
-    """Read recordings in a thread; when this is cancelled the thread ends soon."""
-    stop = threading.Event()
-    try:
-        return await asyncio.to_thread(files.read_all, storage, wanted, stop.is_set) if wanted else []
-    except asyncio.CancelledError:
-        stop.set()
-        raise
+def _without_facts(recording: Recording) -> Recording:
+    damage = "its facts do not fit the index"
+    return replace(recording, duration=None, sample_rate=None, channels=None, sha256=None, damage=damage)

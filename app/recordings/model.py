@@ -44,4 +44,5 @@ class Recording:
     codec: str
     sample_rate: int | None
     channels: int | None
-    sha256: bytes
+    sha256: bytes | None  # None: not computed, because the file is very large or its disk very slow, or cannot be read
+    damage: str = ""  # why its facts are missing; "" if the file is whole, as far as this service can tell

@@ -90,7 +90,11 @@ class RecordingWatcher:
                 there = {os.path.relpath(path, root) for change, path in changes if change is not Change.deleted}
                 self._changed |= there | {os.path.relpath(path, root) for _, path in changes}
                 self._wake.set()
-                self._hint([path for path in there if is_message_name(PurePosixPath(path).name)])
+                messages = {path for path in there if is_message_name(PurePosixPath(path).name)}
+                self._hint(messages)
+                # A folder that is new may have been filled before its watch was in place.
+                if inside := {file.path for file in await self._index.find(there - messages)} - messages:
+                    self._hint(inside)
         except (OSError, RuntimeError) as error:  # as when the kernel allows no more watches
             self._blind = True
             self._say("recordings_watch_failed", error, scanning_every=self._unwatched)
@@ -119,10 +123,7 @@ class RecordingWatcher:
             return
         self._wake.clear()
         changed, self._changed = self._changed, set()
-        found = await self._index.look(changed)
-        # A folder that is new may have been filled before its watch was in place.
-        if inside := [file.path for file in found if file.path not in changed]:
-            self._hint(inside)
+        await self._index.look(changed)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

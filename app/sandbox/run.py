@@ -17,12 +17,15 @@ import aiohttp
 from app.config import PREFIX, Settings, load_settings
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import VoicemailError
+from app.http.port import check_port
 from app.logs import configure_logging
+from app.sandbox.folder import claimed
 from app.sandbox.mail import CaughtMail, MailCatcher
 from app.sandbox.switch import StandInSwitch
 from app.service import open_service
 
 DOMAIN = "lab.local"
+_MAIL = 15.0  # seconds until the mail of a message must have come
 MAILBOXES = (
     {"extension": "101", "password": "abc123def", "enabled": True, "mail_to": "tech@example.com", "description": "For Tech"},
     {"extension": "102", "password": "4711", "enabled": True, "mail_to": "", "description": "For Sales"},
@@ -51,8 +54,8 @@ async def sandbox(*, once: bool = False) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     folder = Path(os.environ.get(f"{PREFIX}DATA_DIR", "data")).absolute() / "sandbox"
-    folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
+        stack.enter_context(claimed(folder))
         opening = asyncio.ensure_future(_open(folder, stack))
         if not await _before(opening, stop):
             return 130
@@ -81,11 +84,11 @@ async def _before(work: "asyncio.Future[object] | asyncio.Future[Sandbox] | asyn
 
 
 async def _open(folder: Path, stack: AsyncExitStack) -> Sandbox:
+    place = _settings(folder, token="-" * 32, database_url="postgresql://", esl_port=1, esl_password="", smtp_port=1)
+    check_port(place.http_host, place.http_port)
     log = stack.enter_context((folder / "voicemail.log").open("a", buffering=1))
     configure_logging("info", stream=log, pretty=False)
     recordings, directory = folder / "recordings", folder / "directory"
-    for path in (recordings, directory):
-        path.mkdir(exist_ok=True)
 
     _say(f"[1/4] PostgreSQL in {folder / 'postgresql'} (the first start takes a few seconds) …")
     database_url = await stack.enter_async_context(EmbeddedPostgres(folder / "postgresql"))
@@ -100,18 +103,25 @@ async def _open(folder: Path, stack: AsyncExitStack) -> Sandbox:
     stack.push_async_callback(mail.stop)
     _say("[4/4] the service …")
     token = _kept_token(folder / "token")
-    # Not from .env, which may be a real service's.
-    host, public_url = os.environ.get(f"{PREFIX}HTTP_HOST", "127.0.0.1"), os.environ.get(f"{PREFIX}PUBLIC_URL", "")
-    settings = load_settings(
-        database_url=database_url, switch_database_url=None, data_dir=folder, http_host=host, public_url=public_url,
-        api_token=token, secret_key=None,
-        domain=DOMAIN, esl_host="127.0.0.1", esl_port=switch.port, esl_password=password, profile="default",
-        directory_format="users", directory_path=directory, recordings_path=recordings, recordings_switch_path="",
-        smtp_host="127.0.0.1", smtp_port=mail.port, smtp_username="", smtp_password="", smtp_security="none",
-        mail_from=f"voicemail@{DOMAIN}",
-    )  # fmt: skip
+    settings = _settings(
+        folder, token=token, database_url=database_url, esl_port=switch.port, esl_password=password, smtp_port=mail.port
+    )
     service = await stack.enter_async_context(open_service(settings))
     return Sandbox(settings, service.local_url, token, switch, mail)
+
+
+def _settings(folder: Path, *, token: str, database_url: str, esl_port: int, esl_password: str, smtp_port: int) -> Settings:
+    """The sandbox's settings; only the place of the API is the user's own."""
+    # Not from .env, which may be a real service's.
+    host, public_url = os.environ.get(f"{PREFIX}HTTP_HOST", "127.0.0.1"), os.environ.get(f"{PREFIX}PUBLIC_URL", "")
+    return load_settings(
+        database_url=database_url, switch_database_url=None, data_dir=folder, http_host=host,
+        public_url=public_url, api_token=token, secret_key=None,
+        domain=DOMAIN, esl_host="127.0.0.1", esl_port=esl_port, esl_password=esl_password, profile="default",
+        directory_format="users", directory_path=folder / "directory", recordings_path=folder / "recordings",
+        recordings_switch_path="", smtp_host="127.0.0.1", smtp_port=smtp_port, smtp_username="", smtp_password="",
+        smtp_security="none", mail_from=f"voicemail@{DOMAIN}",
+    )  # fmt: skip
 
 
 def _kept_token(path: Path) -> str:
@@ -135,7 +145,11 @@ async def _show(running: Sandbox) -> None:
         before = len(running.mail.messages)
         _say("a caller leaves a message for 101 …")
         await running.switch.leave_message("101", caller_name="Alice Nguyễn", caller_number="0891234567")
-        await running.mail.wait_for(before + 1, timeout=15)
+        try:
+            await running.mail.wait_for(before + 1, timeout=_MAIL)
+        except TimeoutError:
+            log = running.settings.data_dir / "voicemail.log"
+            raise VoicemailError(f"no mail of this message came within {_MAIL:.0f} s; the log is {log}") from None
         _show_mail(running.mail.messages[-1])
         newest = await (await client.get("/v1/voicemail/message/101")).json()
         _say(f"in the API: message {newest['id']}, {newest['duration']} s, from {newest['caller_id_name']}")

@@ -5,6 +5,7 @@ import base64
 import os
 import pwd
 import signal
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -396,3 +397,42 @@ def test_a_wrong_option_of_the_audit_is_named(option: str, value: str, capsys: p
     assert main(["audit", "list", option, value]) == 2
 
     assert option in capsys.readouterr().err
+
+
+async def test_a_port_that_is_taken_is_told_before_the_database_is_asked(offline: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = offline.environment(http_port=port, database_url="postgresql://nobody@127.0.0.1:9/none")
+        status, output, errors = await voicemail("serve", environment=environment, folder=offline.folder)
+
+    assert (status, output) == (2, "")
+    assert f"VOICEMAIL_HTTP_PORT: 127.0.0.1 port {port} cannot be listened on: address already in use; stop the program" in errors
+    assert "waiting_for_database" not in errors
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+async def test_an_address_that_is_not_this_machines_is_told(offline: Site, host: str) -> None:
+    environment = offline.environment(http_host=host, public_url="https://voicemail.example.com")
+    status, _, errors = await voicemail("serve", environment=environment, folder=offline.folder)
+
+    assert status == 2
+    assert f"VOICEMAIL_HTTP_HOST: {host} is no address of this machine" in errors
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0])
+async def test_ctrl_c_soon_after_the_start_ends_a_command_without_a_traceback(
+    offline: Site, command: str, seconds: float
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", command, env=offline.environment() | {"PYTHONPATH": str(CHECKOUT)}, cwd=offline.folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    await asyncio.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(10):
+        said = (await process.communicate())[0].decode()
+
+    assert process.returncode in (0, 1, 130, -signal.SIGINT)  # 0: a service that was asked to stop; 1: a doctor that was done
+    assert f'File "{CHECKOUT}' not in said, said  # where Python itself is still starting, it prints a traceback of its own
+    assert "Exception" not in said, said

@@ -400,3 +400,15 @@ async def test_what_is_looked_at_is_named_before_and_told_at_once(before_the_fir
     begun = [line.split(" …")[0].split(" 127")[0] for line in lines if line.startswith("checking")]
     assert begun[1:4:2] == ["checking the database", f"checking recordings in {site.switch.recordings}"]
     assert any(line.startswith("OK       event socket:") for line in lines)
+
+
+async def test_links_inside_the_recordings_folder_are_named(stand_in_site: Site, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (stand_in_site.switch.recordings / "branch.local").symlink_to(tmp_path / "disk")
+
+    _, found = await examined(stand_in_site)
+
+    assert found["links to recordings"]["state"] == "warning"
+    assert "1 in " in found["links to recordings"]["found"]
+    assert "such as branch.local" in found["links to recordings"]["found"]
+    assert "bind mount" in found["links to recordings"]["remedy"]

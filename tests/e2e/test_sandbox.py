@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -20,12 +21,12 @@ START = 90.0  # seconds; the first start initialises a database
 STOP = 5.0
 
 
-async def start(folder: Path, *arguments: str) -> Process:
-    """The sandbox as a process of its own, on a free port."""
+async def start(folder: Path, *arguments: str, port: int = 0, **options: Any) -> Process:
+    """The sandbox as a process of its own, on a free port if none is given."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOICEMAIL_")}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app", "sandbox", *arguments, cwd=CHECKOUT, stdout=PIPE, stderr=STDOUT,
-        env=environment | {"VOICEMAIL_DATA_DIR": str(folder), "VOICEMAIL_HTTP_PORT": "0"},
+        env=environment | {"VOICEMAIL_DATA_DIR": str(folder), "VOICEMAIL_HTTP_PORT": str(port)}, **options,
     )  # fmt: skip
 
 
@@ -150,3 +151,94 @@ async def test_ctrl_c_while_it_starts_ends_it_within_seconds(tmp_path: Path) -> 
 
     assert process.returncode != 0
     assert time.monotonic() - asked < STOP
+
+
+def modes(folder: Path) -> dict[str, str]:
+    """The modes of everything below a folder, without those of the embedded database, which guards its own."""
+    found = [path for path in folder.rglob("*") if "postgresql" not in path.parts]
+    return {str(path.relative_to(folder)): f"{path.stat().st_mode & 0o777:o}" for path in found}
+
+
+def test_what_the_sandbox_writes_is_for_its_user_only(shown: Shown) -> None:
+    found = modes(shown.folder / "data" / "sandbox")
+
+    assert {"voicemail.log", "mail", "recordings", "token"} <= set(found)
+    assert sum(name.endswith(".eml") for name in found) == sum(name.endswith(".wav") for name in found) == 1
+    # The switch's group may read what it is configured with, as long as it gets into the folder.
+    assert {mode for name, mode in found.items() if not name.startswith("directory/")} == {"600", "700"}, found
+
+
+async def test_a_second_sandbox_on_one_folder_is_told_in_a_sentence(shown: Shown) -> None:
+    second = await start(shown.folder / "data")
+    async with asyncio.timeout(START):
+        said = (await second.communicate())[0].decode()
+
+    assert second.returncode == 1
+    assert said == (
+        f"voicemail: a sandbox runs in {shown.folder}/data/sandbox already: stop it, or set VOICEMAIL_DATA_DIR to another folder\n"
+    )
+
+
+async def test_a_port_that_is_taken_is_told_before_a_database_is_made(shown: Shown, tmp_path: Path) -> None:
+    port = int(shown.url.rpartition(":")[2])
+    process = await start(tmp_path / "data", port=port)
+    async with asyncio.timeout(START):
+        said = (await process.communicate())[0].decode()
+
+    assert process.returncode == 2
+    assert f"VOICEMAIL_HTTP_PORT: 127.0.0.1 port {port} cannot be listened on: address already in use; stop the program" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "data/sandbox/postgresql").exists()
+
+
+async def test_a_wheel_without_the_sandbox_extra_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['aiosmtpd'] = sys.modules['aiosmtpd.smtp'] = None; from app.__main__ import main; sys.exit(main(['sandbox']))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=CHECKOUT, stdout=PIPE, stderr=STDOUT,
+        env=os.environ | {"VOICEMAIL_DATA_DIR": str(tmp_path / "data")},
+    )  # fmt: skip
+    async with asyncio.timeout(START):
+        said = (await process.communicate())[0].decode()
+
+    assert process.returncode == 1
+    assert said.startswith("voicemail: the sandbox needs packages that are not installed (aiosmtpd)")
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+async def test_a_folder_of_another_user_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    process = await start_as_nobody("sandbox", {"VOICEMAIL_DATA_DIR": str(tmp_path / "data")})
+    async with asyncio.timeout(START):
+        said = (await process.communicate())[0].decode()
+
+    assert process.returncode == 1
+    assert said == f"voicemail: {tmp_path / 'data'}: Permission denied\n"
+
+
+async def start_as_nobody(command: str, environment: dict[str, str]) -> Process:
+    """A command as another user, who need not be able to read the program or its Python."""
+    program = f"""
+import os, sys
+import app.sandbox.run, app.service, uvloop
+from app.cli.main import main
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+sys.exit(main(["{command}"]))
+"""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VOICEMAIL_")}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=CHECKOUT, stdout=PIPE, stderr=STDOUT, env=kept | environment
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.2])
+async def test_ctrl_c_soon_after_the_start_ends_it_without_a_traceback(tmp_path: Path, seconds: float) -> None:
+    process = await start(tmp_path)
+    await asyncio.sleep(seconds)
+
+    said = await stop(process)
+
+    assert process.returncode != 0
+    assert f'File "{CHECKOUT}' not in said, said  # where Python itself is still starting, it prints a traceback of its own
+    assert "rror:" not in said, said

@@ -27,7 +27,8 @@ class IntakeUnderTest:
         self.paths = RecordingPaths(folder, ROOT)
         self.storage = RecordingStorage(self.paths)
         self.registry = Registry(pool, pool, self.storage, self.announce, max_age=max_age)
-        self.intake = Intake(pool, pool, self.registry, RecordingIndex(pool, self.storage), self.paths, timer=0.2, full=full)
+        self.index = RecordingIndex(pool, self.storage)
+        self.intake = Intake(pool, pool, self.registry, self.index, self.paths, timer=0.2, full=full)
         self.broken: Exception | None = None
 
     async def announce(self, connection: Connection, messages: Sequence[Message]) -> None:
@@ -47,12 +48,13 @@ class IntakeUnderTest:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The intake runs, as in the process that leads."""
-        task = asyncio.create_task(self.intake.run())
+        tasks = [asyncio.create_task(run()) for run in (self.intake.run, self.index.run)]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 async def until(true: Callable[[], Any], seconds: float = 5.0) -> None:

@@ -138,6 +138,20 @@ def test_little_of_a_long_file_is_read(tmp_path: Path) -> None:
     assert found.duration == 24 * 3600.0
 
 
+class Sparse(io.BytesIO):
+    """A file that goes on with zeros."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        super().__init__(content)
+        self._size = size
+
+    def read(self, length: int | None = -1) -> bytes:
+        assert length is not None
+        assert 0 <= length <= 64
+        zeros = max(min(length, self._size - self.tell()), 0)
+        return super().read(length).ljust(zeros, b"\0")
+
+
 wavs = st.builds(
     lambda parts, tail: riff(*parts) + tail,
     st.lists(
@@ -172,12 +186,15 @@ def test_no_bytes_at_all_upset_the_reader(content: bytes) -> None:
     assert found is None or 0 <= found.duration <= 8 * 320 * len(content)
 
 
-@given(wavs)
-def test_every_value_fits_its_column(content: bytes) -> None:
-    found = facts(content)
+@given(wavs, st.one_of(st.just(0), st.integers(0, 2**63 - 1)))
+def test_every_value_fits_its_column(content: bytes, hole: int) -> None:
+    """Also if the file goes on with a hole of any size."""
+    size = min(len(content) + hole, 2**63 - 1)
+    found = wav_facts(Sparse(content, size), size)
 
     if found is not None:
         assert math.isfinite(found.duration)
+        assert found.duration >= 0
         assert 0 < found.sample_rate < 2**31
         assert 0 < found.channels < 2**31
         assert found.codec.isidentifier()

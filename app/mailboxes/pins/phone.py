@@ -18,6 +18,7 @@ from app.addressing import Domain, MailboxAddress
 from app.database.pool import Pool
 from app.errors import Unavailable
 from app.jobs.loop import Loop
+from app.jobs.repeats import Repeats
 from app.jobs.retries import Retries
 from app.mailboxes import fields, store
 from app.mailboxes.directory import batch_store
@@ -54,6 +55,7 @@ class PhonePins:
         self._pool = pool
         self._cipher = cipher
         self._tables = tables
+        self._repeats = Repeats()
         self._loop = Loop("phone_pins", self._sync_all, every=_EVERY, after_wake=_AFTER_HINT, retries=_RETRIES)
 
     def hear(self, event: Event) -> None:
@@ -83,7 +85,7 @@ class PhonePins:
         try:
             return PinsSeen(before, self._cipher.digest(address, await self._tables.pins(address)))
         except Unavailable as error:
-            log.warning("voicemail_prefs_not_read", extension=address.extension, detail=error.detail)
+            self._repeats.tell("voicemail_prefs_not_read", error.detail, extension=address.extension)
             return PinsSeen(before, None)
 
     async def put_in_step(self, domain: Domain, wanted: Sequence[tuple[Entry, str]]) -> None:

@@ -157,6 +157,20 @@ async def test_a_key_is_free_again_once_its_job_has_run(jobs: Jobs, pool: Pool, 
     assert record.seen[:2] == ["first", "again"]
 
 
+async def test_a_database_that_is_away_is_not_logged_for_each_job(jobs: Jobs, pool: Pool, record: Record) -> None:
+    async def fail(_payload: str) -> None:
+        raise DatabaseUnavailable("the database does not answer")
+
+    jobs.register("fails", fail)
+    with capture_logs() as lines:
+        async with at_work(jobs):
+            for number in range(10):
+                await jobs.enqueue(pool, "fails", str(number), dedupe_key=str(number))
+            await until(lambda: sum(line["event"] == "job_failed" for line in lines) == 10)
+
+    assert {line["log_level"] for line in lines if line["event"] == "job_failed"} == {"debug"}
+
+
 async def test_a_handler_that_raises_is_logged_without_its_words_and_stops_nothing(
     jobs: Jobs, pool: Pool, record: Record
 ) -> None:
@@ -175,6 +189,7 @@ async def test_a_handler_that_raises_is_logged_without_its_words_and_stops_nothi
                     await asyncio.sleep(0.02)
 
     failed = [line for line in lines if line["event"] == "job_failed"]
+    assert [line["log_level"] for line in failed] == ["error"]
     assert [(line["entrypoint"], line["payload"], line["error"]) for line in failed] == [("fails", "42", "ValueError")]
     assert "4711" not in str(lines)
     assert "4711" not in str(await pool.fetch("SELECT traceback::text FROM voicemail.pgqueuer_log"))

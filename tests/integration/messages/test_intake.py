@@ -1,6 +1,7 @@
 """New messages are found whatever the events say, each is news once, and old ones never."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from structlog.testing import capture_logs
 
 from app.database.pool import Pool
 from app.errors import Unavailable
+from app.recordings.files import Interrupted
 from app.sandbox.tables import TABLES
 from tests.support.intake_under_test import DAY, IntakeUnderTest, until
 from tests.support.switch_rows import DOMAIN, ROOT, insert, insert_all, switch_row
 
+SAMPLE = Path(__file__).parents[3] / "app/sandbox/recordings/msg_ec3e1941-405a-479e-b1e1-fb3cb69ef20c.wav"
 CUT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
@@ -286,9 +289,46 @@ async def test_a_new_messages_recording_is_known_at_once(world: IntakeUnderTest,
     await insert(pool, row)
 
     await world.intake.step()
+    await world.index.read_named()
 
     assert await pool.fetchval("SELECT duration FROM voicemail.recording") == 10.4
     assert (
         await pool.fetchval("SELECT r.size FROM voicemail.message m JOIN voicemail.recording r ON r.path = m.recording") == 166646
     )
     assert DOMAIN in row["file_path"]
+
+
+@pytest.mark.parametrize("size", [100 * 2**20, 300 * 2**30, 8 * 2**40])
+async def test_a_recording_of_any_size_holds_up_no_other_message(
+    world: IntakeUnderTest, pool: Pool, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file takes no room on the disk and is read like any other. The disk of the smallest one here never answers."""
+    if size < 2**30:
+        monkeypatch.setattr("app.recordings.files._digest", _never)
+    await world.intake.step()
+    sparse, other = switch_row(), switch_row()
+    path = tmp_path / sparse["file_path"].removeprefix(ROOT + "/")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(SAMPLE.read_bytes()[:44])
+    try:
+        os.truncate(path, size)
+    except OSError:
+        pytest.skip("the file system has no files of this size")
+
+    async with world.running():
+        for number, row in enumerate((switch_row(), sparse, other)):  # the first one ends the look at the whole table
+            await insert(pool, row)
+            world.intake.hint([row["file_path"]])
+            await until(lambda number=number: _longer(world, number))
+
+        if size >= 2**30:
+            await until(lambda: pool.fetchval("SELECT true FROM voicemail.recording WHERE size = $1 AND sha256 IS NULL", size))
+        else:
+            assert not await pool.fetchval("SELECT count(*) FROM voicemail.recording")
+
+
+def _never(_file: object, stop: Callable[[], bool]) -> None:
+    """A digest that goes on until it is asked to stop."""
+    while not stop():
+        time.sleep(0.01)
+    raise Interrupted

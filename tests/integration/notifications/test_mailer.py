@@ -1,16 +1,20 @@
 """What becomes of a mail and of its recording, whatever the mail server, the mailbox and the phone do meanwhile."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.database.pool import Pool
 from app.mailboxes import store as mailboxes
 from app.notifications.model import MailRetries, NotificationState, RecipientState, RecordingState
+from app.recordings.storage import OpenRecording
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
 from app.sandbox.tables import TABLES
@@ -420,6 +424,99 @@ async def test_a_recording_too_large_for_a_mail_is_told_and_kept(mail_process: M
     assert (found.state, found.recording_state) == (SENT, KEPT)
     assert list(mail.messages[0].parsed.iter_attachments()) == []
     assert path.exists()
+
+
+@pytest.mark.parametrize("size", [300 * 2**30, 8 * 2**40])
+async def test_a_recording_of_terabytes_is_not_read_and_its_mail_goes_without_it(
+    mail_process: MailProcess, mail: MailCatcher, size: int
+) -> None:
+    await mail_process.mailbox()
+    path, notification = await mail_process.leave()
+    try:
+        os.truncate(path, size)
+    except OSError:
+        pytest.skip("the file system has no files of this size")
+
+    await mail_process.work()
+
+    found, _ = await mail_process.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert f"too large to be mailed ({size / 1_000_000:.1f} MB)" in str(mail.messages[0].parsed.get_body(("plain",)))
+    assert path.stat().st_size == size
+
+
+async def test_a_mail_too_large_for_its_server_goes_without_the_recording(
+    mail_process: MailProcess, mail: MailCatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sandbox.mail._LARGEST", 100_000)  # what the server announces as its SIZE
+    await mail_process.mailbox()
+    path, notification = await mail_process.leave(b"RIFF" + bytes(200_000))
+
+    await mail_process.work()
+
+    found, recipients = await mail_process.look(notification)
+    assert (found.state, found.recording_state, found.attempts) == (SENT, KEPT, 1)
+    assert recipients[0].state is RecipientState.ACCEPTED
+    assert "takes no mail of this size" in mail.messages[0].parsed.get_body(("plain",)).get_content()
+    assert path.exists()
+
+
+async def test_a_recording_whose_disk_fails_is_told_without_an_attachment_and_kept(
+    mail_process: MailProcess, mail: MailCatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    await mail_process.mailbox()
+    path, notification = await mail_process.leave(b"RIFFdata")
+    monkeypatch.setattr(OpenRecording, "read", fail)
+
+    await mail_process.work()
+
+    found, _ = await mail_process.look(notification)
+    assert (found.state, found.recording_state) == (SENT, KEPT)
+    assert "the recording cannot be read: Input/output error" in mail.messages[0].parsed.get_body(("plain",)).get_content()
+    assert path.exists()
+
+
+async def test_an_outage_of_the_mail_server_is_one_line_for_all_mails_and_tries(
+    mail_process: MailProcess, mail: MailCatcher
+) -> None:
+    notifications = []
+    for extension in range(200, 230):
+        await mail_process.mailbox(str(extension), local_after_email=True)
+        notifications.append((await mail_process.leave(b"RIFFdata", username=str(extension)))[1])
+    await mail.stop()
+
+    with capture_logs() as lines:
+        for _ in range(2):
+            await asyncio.gather(*(mail_process.mailer.deliver(str(found)) for found in notifications))
+            await mail_process.pool.execute("UPDATE voicemail.notification SET next_try_at = now()")
+        await mail.start()
+        await mail_process.work(30.0)
+
+    assert len(mail.messages) == 30
+    told = [line["event"] for line in lines if line["log_level"] in ("warning", "error") or line["event"] == "mail_server_back"]
+    assert told == ["mail_server_away", "mail_server_back"]
+
+
+async def test_an_outage_of_the_switch_is_one_line_for_all_messages_and_tries(
+    mail_process: MailProcess, mail: MailCatcher, switch: StandInSwitch
+) -> None:
+    for extension in range(200, 210):
+        (switch.directory / f"{extension}.xml").write_text(f'<include><user id="{extension}"/></include>')
+        await mail_process.mailbox(str(extension))
+        await mail_process.leave(b"RIFFdata", username=str(extension))
+    await switch.stop()
+
+    with capture_logs() as lines:
+        await mail_process.work(30.0)  # until each was given up
+
+    postponed = [line for line in lines if line["event"] == "message_waiting_postponed"]
+    told = [line for line in lines if line["log_level"] in ("warning", "error") and not line["event"].startswith("switch_")]
+    assert len(postponed) >= 40
+    assert len(told) <= 2, told  # the connection was lost, and then refused
+    assert all(line in postponed for line in told)
 
 
 @pytest.mark.parametrize("where", ["/etc/passwd", "{root}/../secret.wav", "{root}/link.wav"])

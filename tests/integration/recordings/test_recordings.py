@@ -9,17 +9,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.database.pool import Pool
+from app.errors import NotFound
+from app.recordings import files
 from app.recordings.files import RecordingsFolderGone
 from app.recordings.index import RecordingIndex
 from app.recordings.paths import RecordingPaths
-from app.recordings.storage import RecordingStorage
+from app.recordings.storage import OpenRecording, RecordingStorage
 from app.recordings.watcher import RecordingWatcher
+from app.recordings.wav import WavFacts, wav_facts
 
 REAL = Path(__file__).parents[3] / "app/sandbox/recordings/msg_ec3e1941-405a-479e-b1e1-fb3cb69ef20c.wav"
 BOX = "default/lab.local/101"
@@ -187,6 +190,133 @@ async def test_one_bad_file_fails_alone(folder: Folder, pool: Pool) -> None:
     assert await pool.fetchval(
         "SELECT sample_rate IS NULL AND duration IS NULL FROM voicemail.recording WHERE path LIKE '%msg_2.wav'"
     )
+    damaged = await pool.fetch("SELECT path, damage FROM voicemail.recording WHERE damage <> ''")
+    assert [tuple(row) for row in damaged] == [(f"{BOX}/msg_2.wav", "it has no WAV header that can be true")]
+
+
+async def test_a_damaged_file_is_told_once_and_not_read_again(folder: Folder, pool: Pool) -> None:
+    folder.leave("msg_1.wav", b"RIFF\0\0\0\0WAVE")
+    folder.leave("msg_2.wav", b"")
+
+    with capture_logs() as logs:
+        first, second = await folder.index.scan(), await folder.index.scan()
+        await pool.execute("UPDATE voicemail.recording SET indexed_at = now() - interval '25 hours'")
+        third = await folder.index.scan()
+
+    assert (first.read, second.read, third.read) == (2, 0, 2)
+    told = [(line["path"][-9:], line["reason"]) for line in logs if line["event"] == "recording_damaged"]
+    assert sorted(told) == [("msg_1.wav", "it has no WAV header that can be true"), ("msg_2.wav", "it is empty")]
+
+
+async def test_a_file_whose_disk_fails_is_indexed_as_damaged(folder: Folder, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_storage: RecordingStorage, key: str) -> OpenRecording:
+        return OpenRecording(os.open("/proc/self/mem", os.O_RDONLY), key)  # the first page of a process gives EIO
+
+    folder.leave("msg_1.wav")
+    monkeypatch.setattr(RecordingStorage, "open", failing)
+
+    await folder.index.scan()
+
+    damage, digest = await pool.fetchrow("SELECT damage, sha256 FROM voicemail.recording")
+    assert (damage, digest) == ("it cannot be read: Input/output error", None)
+
+
+async def test_facts_that_the_index_refuses_hold_up_no_other_file(
+    folder: Folder, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(file: BinaryIO, size: int) -> WavFacts | None:
+        return WavFacts(1.0, "pcm_s16le", 2**32, 1) if size == 4 else wav_facts(file, size)
+
+    monkeypatch.setattr("app.recordings.files.wav_facts", impossible)
+    for number in range(5):
+        folder.leave(f"msg_{number}.wav")
+    folder.leave("msg_5.wav", b"RIFF")
+
+    await folder.index.scan()
+
+    assert await has(folder, *(f"msg_{number}.wav" for number in range(6)))
+    assert await pool.fetchval("SELECT damage FROM voicemail.recording WHERE size = 4") == "its facts do not fit the index"
+    assert (await folder.index.scan()).read == 0
+
+
+@pytest.mark.parametrize("size", [2**30 + 1, 300 * 2**30, 8 * 2**40])
+async def test_a_very_large_file_is_indexed_without_reading_it(folder: Folder, pool: Pool, size: int) -> None:
+    path = folder.leave("msg_1.wav")
+    try:
+        os.truncate(path, size)
+    except OSError:
+        pytest.skip("the file system has no files of this size")
+    os.utime(path, (1, 1))
+
+    await folder.index.scan()
+
+    assert tuple(await pool.fetchrow("SELECT size, sha256, damage FROM voicemail.recording")) == (size, None, "")
+    assert (await folder.index.scan()).read == 0
+
+
+async def test_hashing_ends_after_a_while(folder: Folder, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.recordings.files.LONGEST_HASHED", -1.0)
+    folder.leave("msg_1.wav")
+
+    await folder.index.scan()
+
+    duration, digest = await pool.fetchrow("SELECT duration, sha256 FROM voicemail.recording")
+    assert (duration, digest) == (10.4, None)
+    assert (await folder.index.scan()).read == 0
+
+
+async def test_a_file_removed_during_a_look_does_not_hide_the_rest_of_its_folder(folder: Folder) -> None:
+    for number in range(10):
+        folder.leave(f"msg_{number}.wav")
+    order = os.listdir(folder.root / BOX)
+    walk = files.walk(folder.index._storage, "", lambda *_: None)
+
+    found = [next(walk).path]
+    (folder.root / BOX / order[1]).unlink()
+    found += [file.path for file in walk]
+
+    assert [path.rpartition("/")[2] for path in found] == [order[0], *order[2:]]
+
+
+async def test_a_link_inside_the_folder_is_not_followed_and_told_once(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "disk/201").mkdir(parents=True)
+    (tmp_path / "disk/201/msg_2.wav").write_bytes(REAL.read_bytes())
+    folder.leave("msg_1.wav")
+    (folder.root / "default/branch.local").symlink_to(tmp_path / "disk")
+
+    with capture_logs() as logs:
+        await folder.index.look(["default/branch.local"])
+        await folder.index.scan()
+
+    assert await has(folder, "msg_1.wav")
+    told = [line["path"] for line in logs if line["event"] == "recording_skipped" and "link" in line["reason"]]
+    assert told == ["default/branch.local"]
+
+
+async def test_a_recordings_folder_that_is_itself_a_link_is_indexed_and_watched(folder: Folder, tmp_path: Path) -> None:
+    folder.root.rmdir()
+    (tmp_path / "disk").mkdir()
+    folder.root.symlink_to(tmp_path / "disk")
+    folder.leave("msg_1.wav")
+    async with folder.watched():
+        assert await has(folder, "msg_1.wav")
+        folder.leave("msg_2.wav")
+        await until(lambda: has(folder, "msg_1.wav", "msg_2.wav"))
+
+        (tmp_path / "other disk" / BOX).mkdir(parents=True)
+        (tmp_path / "other disk" / BOX / "msg_3.wav").write_bytes(REAL.read_bytes())
+        (tmp_path / "new").symlink_to(tmp_path / "other disk")
+        (tmp_path / "new").rename(folder.root)
+        await until(lambda: has(folder, "msg_3.wav"), 15.0)
+
+
+async def test_a_row_whose_recording_is_behind_a_link_says_so(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "disk/201").mkdir(parents=True)
+    (tmp_path / "disk/201/msg_2.wav").write_bytes(REAL.read_bytes())
+    (folder.root / "branch.local").symlink_to(tmp_path / "disk")
+
+    with pytest.raises(NotFound, match="is behind a link"):
+        folder.index._storage.open("branch.local/201/msg_2.wav")
 
 
 async def test_a_file_that_did_not_change_is_not_read_again(folder: Folder) -> None:
