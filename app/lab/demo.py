@@ -23,7 +23,7 @@ T = TypeVar("T")
 MAILBOX = {"extension": "101", "password": "493817", "enabled": True, "mail_to": "tech@example.com", "description": "For Tech"}
 CONTEXT = "lab"  # of freeswitch_conf/dialplan/lab.xml
 CALLER_NAME, CALLER_NUMBER = "Alice Nguyễn", "0891234567"
-_TALKING = 6  # seconds after the beep, in which the beep itself goes by
+_TALKING = 5  # seconds; the first of them goes by under the beep
 _PATIENCE = 60.0  # seconds for anything that happens by itself
 _PAUSE = 0.25
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -83,6 +84,7 @@ class FreeSwitch:
     async def __aenter__(self) -> Self:
         """Start it, and wait until it takes calls. Raises ``VoicemailError`` if it ends, or has not all modules."""
         own = self._folder / "switch"
+        _end_leftover(own)
         places = {name: own / name for name in ("log", "db", "run", "storage", "certs", "temp")}
         for path in places.values():
             path.mkdir(parents=True, exist_ok=True)
@@ -139,6 +141,14 @@ class FreeSwitch:
             except (TimeoutError, asyncio.CancelledError):
                 process.kill()
                 raise
+
+
+def _end_leftover(folder: Path) -> None:
+    """End the switch of a lab that was killed: it would write into the same folders."""
+    with suppress(OSError, ValueError):
+        pid = int((folder / "run" / "freeswitch.pid").read_text())
+        if f"-run\0{folder / 'run'}\0" in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _inherited() -> dict[str, str]:
