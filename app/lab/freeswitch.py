@@ -137,8 +137,12 @@ class FreeSwitch:
         with suppress(ProcessLookupError):
             process.terminate()
             try:
-                await asyncio.wait_for(process.wait(), _STOPS)
-            except (TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(_STOPS):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+            except asyncio.CancelledError:
                 process.kill()
                 raise
 

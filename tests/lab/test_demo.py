@@ -17,11 +17,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from app.errors import VoicemailError
-from app.lab.demo import CALLER_NAME, Lab, demonstrate
+from app.lab.demo import CALLER_NAME, CALLER_NUMBER, Lab, demonstrate
 from app.lab.freeswitch import find_freeswitch
 from app.lab.mails import Mailpit
 from tests.lab.test_starts import FREESWITCH
-from tests.support.pbx import CHECKOUT
+from tests.support.pbx import CHECKOUT, TOKEN, Site
 
 START = 120.0  # seconds; the first start initialises a database
 STOP = 30.0
@@ -108,6 +108,42 @@ async def test_make_lab_shows_a_call_and_its_mail_and_the_next_start_finds_them(
     assert "there already" in said.decode()
     assert "calls 101" not in said.decode()
     assert urls["the mail"] in said.decode()
+
+
+async def test_the_demonstration_calls_once_and_again_only_if_the_mail_is_gone(
+    stand_in_site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The call is the stand-in's; the one by the Event Socket needs a FreeSWITCH."""
+    site = stand_in_site
+    calls = []
+
+    async def call(_: Lab) -> None:
+        calls.append(await site.switch.leave_message("101", caller_name=CALLER_NAME, caller_number=CALLER_NUMBER))
+
+    class Caught:
+        async def find(self, message_id: str) -> str | None:
+            found = [mail for mail in site.mail.messages if mail.parsed["Message-ID"] == message_id]
+            return f"http://mails.example/{len(found)}" if found else None
+
+    monkeypatch.setattr("app.lab.demo._call", call)
+    url = str(site.client._base_url)
+    lab = Lab(url, "http://public.example", TOKEN, "127.0.0.1", 1, "")
+
+    said = []
+    for clear in (False, False, True):
+        if clear:  # as mailpit's mails after `docker compose down`
+            site.mail.messages.clear()
+        await demonstrate(lab, Caught())
+        said.append((len(calls), capsys.readouterr().out))
+
+    assert [number for number, _ in said] == [1, 1, 2]
+    assert "made, and the switch has it" in said[0][1]
+    assert f"from {CALLER_NAME} <{CALLER_NUMBER}>, mailed" in said[0][1]
+    for number, text in said[1:]:
+        assert "101, PIN 493817, mail to tech@example.com: there already" in text
+        assert f"http://public.example/v1/voicemail/message/{calls[number - 1].uuid}" in text
+        assert "http://mails.example/1" in text
+    assert TOKEN not in "".join(text for _, text in said)
 
 
 def read(path: Path) -> str:
