@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The lab's FreeSWITCH: Alpine's package, real prompts, no root. The build fails if a module of freeswitch_conf is missing.
 #
 # Alpine's `freeswitch` holds every module that the lab loads, mod_pgsql too; its `freeswitch-pgsql` is something else (call records).
