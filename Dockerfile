@@ -13,9 +13,9 @@ COPY sql ./sql
 RUN uv sync --frozen --no-dev --no-editable
 
 FROM python:3.11-slim-bookworm
-# 10001 is nobody's number on a usual host. Its group is the switch's in the lab's volumes.
+# 10001 is nobody's number on a usual host; deploy/freeswitch.Dockerfile has the same. A volume takes the owner of the folder below it.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin voicemail \
-    && install -d -o voicemail -g voicemail -m 0750 /var/lib/voicemail
+    && install -d -o voicemail -g voicemail -m 0750 /var/lib/voicemail /srv/recordings /srv/directory
 COPY --from=build /opt/voicemail /opt/voicemail
 ENV PATH=/opt/voicemail/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -7,10 +7,14 @@ WORKERS ?= 6
 # Programs are compiled once, not at each start: without compiled files `voicemail --version` takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check lint bench dist deb clean
+.PHONY: run lab test check lint bench dist deb clean
 
 run: $(STAMP)
 	@exec $(VENV)/bin/voicemail sandbox
+
+# The same with the FreeSWITCH of this machine: FREESWITCH_BIN, or `freeswitch` on PATH.
+lab: $(STAMP)
+	@exec $(VENV)/bin/python -m app.lab
 
 test: lint
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --durations=20

@@ -109,8 +109,8 @@ async def test_the_readmes_commands_work_as_they_stand(shown: Shown) -> None:
     said = await run_lines(lines.replace("http://127.0.0.1:8080", shown.url), shown.folder)
 
     targets = re.findall(r"^([a-z]+):", makefile, re.M)
-    assert [line.split()[:2] for line in make.splitlines()] == [["make", "run"], ["make", "test"]]
-    assert {"run", "test"} <= set(targets)
+    assert [line.split()[:2] for line in make.splitlines()] == [["make", "run"], ["make", "lab"], ["make", "test"]]
+    assert {"run", "lab", "test"} <= set(targets)
     assert said.count('"message":"successfully"') == 3, said
     assert said.count('"extension":"101"') >= 3, said  # in the two lists, and its own mailbox
     assert said.count('"caller_id_name":"Alice Nguyễn"') == 2, said  # in the list, and as the newest

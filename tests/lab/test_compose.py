@@ -1,19 +1,21 @@
-"""docker-compose.yml, Dockerfile and .env.example: well-formed, pinned, and agreeing with the settings and the switch's configuration.
+"""docker-compose.yml, the Dockerfiles and .env.example: well-formed, pinned, hardened, and agreeing with settings and switch.
 
-No container is started here. The same configuration with the same variables runs on a real switch in test_starts.py.
+No container is started here. The same configuration with the same variables runs on a real switch in test_starts.py, and the
+demonstration in test_demo.py.
 """
 
 import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.config import PREFIX, Settings, load_settings
 from tests.support.pbx import Site
@@ -21,10 +23,15 @@ from tests.support.pbx import Site
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SWITCH_DOCKERFILE = (ROOT / "deploy/freeswitch.Dockerfile").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 # A default may hold another variable: the inner ones match first.
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}$]*))?\}")
 NAME = re.compile(r"\$\{(\w+)")
+INSTRUCTIONS = {
+    "FROM", "RUN", "COPY", "ENV", "USER", "WORKDIR", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD",
+}  # fmt: skip
+USER = "10001"  # of both images of ours
 
 
 class Strict(BaseModel):
@@ -36,10 +43,11 @@ class Strict(BaseModel):
 class Healthcheck(Strict):
     """https://github.com/compose-spec/compose-spec/blob/main/05-services.md#healthcheck"""
 
-    test: list[str]
-    interval: str
-    timeout: str
-    retries: int
+    test: list[str] = []
+    interval: str = ""
+    timeout: str = ""
+    retries: int = 0
+    disable: bool = False
 
 
 class Condition(Strict):
@@ -55,11 +63,18 @@ class EnvFile(Strict):
     required: bool
 
 
+class Build(Strict):
+    """An image of ours."""
+
+    context: str
+    dockerfile: str
+
+
 class Service(Strict):
     """A service of the lab."""
 
     image: str
-    build: str | None = None
+    build: str | Build | None = None
     user: str | None = None
     entrypoint: list[str] | None = None
     command: list[str] | None = None
@@ -70,14 +85,15 @@ class Service(Strict):
     healthcheck: Healthcheck | None = None
     depends_on: dict[str, Condition] = {}
     networks: list[str] = []
-    network_mode: Literal["none"] | None = None
-    restart: Literal["unless-stopped"] | None = None
+    restart: Literal["unless-stopped", "no"] | None = None
     stop_grace_period: str | None = None
     init: bool = False
     read_only: bool = False
     cap_drop: list[str] = []
     security_opt: list[str] = []
     tmpfs: list[str] = []
+    mem_limit: str | None = None
+    pids_limit: int | None = None
 
 
 class Compose(Strict):
@@ -87,6 +103,7 @@ class Compose(Strict):
     services: dict[str, Service]
     volumes: dict[str, None]
     networks: dict[str, dict[str, Any]]
+    hardened: dict[str, Any] = Field(alias="x-hardened")
 
 
 def example(*, all_lines: bool = False) -> dict[str, str]:
@@ -144,7 +161,8 @@ def test_it_holds_what_the_specification_knows_and_every_name_is_defined(compose
     for service in compose.services.values():
         assert set(service.depends_on) <= set(compose.services)
         for name, wait in service.depends_on.items():
-            assert wait.condition != "service_healthy" or compose.services[name].healthcheck
+            check = compose.services[name].healthcheck
+            assert wait.condition != "service_healthy" or (check and check.test)
 
 
 def test_without_an_env_file_it_says_what_to_do() -> None:
@@ -185,12 +203,18 @@ def test_the_switch_is_told_every_variable_of_its_configuration_that_a_container
 def test_every_image_has_a_pinned_tag(compose: Compose) -> None:
     for name, service in compose.services.items():
         if service.build is None:
-            assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+[0-9a-z.-]*", service.image), name
+            assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+[0-9a-z.-]*@sha256:[0-9a-f]{64}", service.image), name
     stages = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) + re.findall(
         r"^COPY --from=(\S+/\S+:\S+)", DOCKERFILE, re.MULTILINE
     )
     assert len(stages) == 3
-    assert all(re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+[0-9a-z.-]*", image) for image in stages)
+    assert all(re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+[0-9a-z.-]*(@sha256:[0-9a-f]{64})?", image) for image in stages)
+
+
+def test_the_switch_s_image_is_made_of_one_image_with_a_digest() -> None:
+    assert re.findall(r"^FROM (\S+)|--from=(\S+)|^# syntax=(\S+)", SWITCH_DOCKERFILE, re.MULTILINE) == [
+        ("alpine:3.24.1@sha256:28bd5fe8b56d1bd048e5babf5b10710ebe0bae67db86916198a6eec434943f8b", "", "")
+    ]
 
 
 def test_the_service_s_settings_are_right(compose: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -224,7 +248,7 @@ def test_the_service_s_settings_are_right(compose: Compose, monkeypatch: pytest.
 
 def test_the_switch_and_the_service_share_the_folders(compose: Compose) -> None:
     service, switch = compose.services["voicemail"], compose.services["freeswitch"]
-    ours, theirs, prepared = mounts(service), mounts(switch), mounts(compose.services["prepare"])
+    ours, theirs = mounts(service), mounts(switch)
 
     assert (
         ours[service.environment["VOICEMAIL_RECORDINGS_PATH"]][0] == theirs[switch.environment["FREESWITCH_RECORDINGS_PATH"]][0]
@@ -232,41 +256,125 @@ def test_the_switch_and_the_service_share_the_folders(compose: Compose) -> None:
     assert service.environment["VOICEMAIL_RECORDINGS_SWITCH_PATH"] == switch.environment["FREESWITCH_RECORDINGS_PATH"]
     assert ours[service.environment["VOICEMAIL_DIRECTORY_PATH"]] == ("directory", True)
     assert theirs[switch.environment["FREESWITCH_DIRECTORY_PATH"]] == ("directory", False)
-    assert theirs[switch.environment["FREESWITCH_PROMPTS_PATH"]] == ("prompts", False)
-    assert theirs["/etc/freeswitch"] == ("./freeswitch_conf", False)
-    assert {source for source, _ in prepared.values()} == {"recordings", "directory", "prompts", "state"}
-    command = " ".join(compose.services["prepare"].command or [])
-    for target in prepared:
-        assert target in command
-    # FreeSWITCH makes each mailbox's folder with mode 0750: only its own user may remove recordings there.
-    assert f"chown {service.user} /recordings /directory /state" in command
+
+
+def instructions(dockerfile: str) -> list[tuple[str, str]]:
+    """The instructions of the last stage, with continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", dockerfile, flags=re.MULTILINE).replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    assert {name for name, _ in lines} <= INSTRUCTIONS
+    last = max(number for number, (name, _) in enumerate(lines) if name == "FROM")
+    return [(name, " ".join(rest.split())) for name, rest in lines[last:]]
+
+
+def test_a_new_volume_belongs_to_the_user_of_both_images(compose: Compose) -> None:
+    """Docker gives a new volume the owner and the mode of the image's folder below it, so nothing must be run as root first."""
+    images = {"voicemail": (DOCKERFILE, "voicemail"), "freeswitch": (SWITCH_DOCKERFILE, "freeswitch")}
+    for name, (dockerfile, user) in images.items():
+        runs = " ".join(rest for instruction, rest in instructions(dockerfile) if instruction == "RUN")
+        assert re.search(rf"(--uid|-u) {USER} ", runs)
+        made = re.search(rf"install -d -o {user} -g {user} -m 0750 ([^&]*)", runs)
+        assert made
+        assert set(mounts(compose.services[name])) <= set(made[1].split())
+
+
+def test_what_the_switch_writes_goes_to_memory_or_to_its_volume(compose: Compose) -> None:
+    switch = compose.services["freeswitch"]
+    [line] = [json.loads(rest) for name, rest in instructions(SWITCH_DOCKERFILE) if name == "ENTRYPOINT"]
+    options = dict(zip(line[5::2], line[6::2], strict=True))
+    memory = [place.partition(":")[0] for place in switch.tmpfs]
+
+    assert line[:5] == ["/usr/bin/freeswitch", "-nf", "-nc", "-nonat", "-np"]
+    assert {options.pop("-recordings"), f"{options.pop('-storage')}/voicemail/default"} == {
+        switch.environment["FREESWITCH_RECORDINGS_PATH"]
+    }
+    assert options.pop("-conf") == "/etc/freeswitch"
+    assert set(options) == {"-log", "-db", "-run", "-temp", "-certs", "-cache"}
+    assert all(any(path.startswith(f"{place}/") for place in memory) for path in options.values())
+    assert switch.entrypoint is None
 
 
 def test_nothing_is_reachable_from_outside_the_machine_but_by_choice(compose: Compose) -> None:
     for service in compose.services.values():
         assert all(port.startswith("127.0.0.1:") for port in service.ports)
-    assert compose.services["freeswitch"].ports == []
+    assert {name for name, service in compose.services.items() if service.ports} == {"voicemail", "mailpit"}
     subnet = compose.networks["lab"]["ipam"]["config"][0]["subnet"]
     assert compose.services["freeswitch"].environment["FREESWITCH_ESL_ALLOW"] == subnet
+    assert compose.networks["lab"]["internal"] is True
+    assert {name for name, service in compose.services.items() if "outside" in service.networks} == {"voicemail", "mailpit"}
 
 
-def test_the_service_runs_without_rights(compose: Compose) -> None:
-    service = compose.services["voicemail"]
+@pytest.mark.parametrize("name", yaml.safe_load(TEXT)["services"])
+def test_every_service_is_hardened(compose: Compose, name: str) -> None:
+    service = compose.services[name]
+
     assert (service.read_only, service.cap_drop, service.security_opt) == (True, ["ALL"], ["no-new-privileges:true"])
-    instructions = [line for line in DOCKERFILE.splitlines() if re.match(r"[A-Z]+ ", line)]
-    last = max(number for number, line in enumerate(instructions) if line.startswith("FROM"))
-    users = [line for line in instructions[last:] if line.startswith("USER")]
-    assert users == ["USER 10001"]
-    assert not any(line.startswith(("RUN", "COPY")) for line in instructions[instructions.index(users[0]) :])
+    assert service.init
+    assert "/tmp:mode=1777" in service.tmpfs
+    assert re.fullmatch(r"[1-9]\d{1,2}m", service.mem_limit or "")
+    assert 1 < (service.pids_limit or 0) <= 1000
+    if service.build is None:
+        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service.user or "")
+    else:
+        assert service.user is None  # the image's own, which is not root
+    if service.restart == "no":
+        assert service.healthcheck
+        assert service.healthcheck.disable
+    else:
+        assert service.healthcheck
+        assert service.healthcheck.test
 
 
-def test_what_the_image_copies_is_there_and_not_ignored() -> None:
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, SWITCH_DOCKERFILE], ids=["voicemail", "freeswitch"])
+def test_our_images_run_without_rights(dockerfile: str) -> None:
+    lines = instructions(dockerfile)
+    users = [number for number, (name, _) in enumerate(lines) if name == "USER"]
+
+    assert [lines[number] for number in users] == [("USER", USER)]
+    assert not any(name in ("RUN", "COPY") for name, _ in lines[users[0] :])
+    assert any(name == "HEALTHCHECK" for name, _ in lines)
+
+
+def test_every_shell_step_of_the_images_can_be_read_by_a_shell() -> None:
+    steps = [rest for text in (DOCKERFILE, SWITCH_DOCKERFILE) for name, rest in instructions(text) if name == "RUN"]
+    steps.append((ROOT / "deploy/freeswitch_modules.sh").read_text())
+
+    for step in steps:
+        done = subprocess.run(["sh", "-n"], input=step, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), step
+
+
+def test_the_build_of_the_switch_ends_with_a_look_for_every_module() -> None:
+    runs = [rest for name, rest in instructions(SWITCH_DOCKERFILE) if name == "RUN"]
+    copies = dict(rest.split() for name, rest in instructions(SWITCH_DOCKERFILE) if name == "COPY")
+
+    assert copies == {"deploy/freeswitch_modules.sh": "/usr/local/bin/freeswitch_modules", "freeswitch_conf": "/etc/freeswitch"}
+    assert "&& freeswitch_modules files /etc/freeswitch /usr/lib/freeswitch/mod &&" in runs[-1]
+
+
+def test_what_the_images_copy_is_there_and_not_ignored() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored[0] == "*"
-    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE):
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE + SWITCH_DOCKERFILE, re.MULTILINE):
         for name in line.split():
             assert (ROOT / name).exists(), name
             assert f"!{name}" in ignored, name
+
+
+def test_the_demonstration_reaches_every_service_it_talks_to(compose: Compose) -> None:
+    demo, service = compose.services["demo"], compose.services["voicemail"]
+    read = set(re.findall(r'env\["([A-Z_]+)"\]', (ROOT / "app/lab/demo.py").read_text()))
+
+    assert read == set(demo.environment)
+    assert demo.image == service.image
+    assert demo.environment["LAB_API_URL"] == f"http://voicemail:{service.environment['VOICEMAIL_HTTP_PORT']}"
+    assert demo.environment["VOICEMAIL_PUBLIC_URL"] == service.environment["VOICEMAIL_PUBLIC_URL"]
+    assert demo.environment["VOICEMAIL_API_TOKEN"] == example()["VOICEMAIL_API_TOKEN"]
+    assert demo.environment["LAB_MAIL_PUBLIC_URL"] == "http://127.0.0.1:8025"
+    assert compose.services["mailpit"].ports == ["127.0.0.1:8025:8025"]
+    assert {name: wait.condition for name, wait in demo.depends_on.items()} == dict.fromkeys(
+        ("voicemail", "freeswitch", "mailpit"), "service_healthy"
+    )
 
 
 async def test_the_healthcheck_of_the_image_tells_a_live_service_from_a_dead_one(stand_in_site: Site, unused_port: int) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import shutil
-import socket
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
+from app.lab.freeswitch import free_ports
 from app.sandbox.message_actions import LeftMessage
 from app.sandbox.prompts import write_prompts
 from tests.support.plain_client import PlainClient
@@ -21,17 +21,6 @@ SCHEMA = "SELECT to_regclass('voicemail.message') IS NOT NULL"
 RECORDED = "SELECT EXISTS (SELECT FROM voicemail.message WHERE file_path = $1)"
 STARTS = 60.0  # seconds; the first start of all creates a dozen SQLite files
 STOPS = 20.0
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
-    sockets = [socket.socket() for _ in range(number)]
-    for found in sockets:
-        found.bind(("127.0.0.1", 0))
-    ports = [int(found.getsockname()[1]) for found in sockets]
-    for found in sockets:
-        found.close()
-    return ports
 
 
 class RealSwitch:

@@ -29,6 +29,12 @@ HOSTILE = [
 ]
 SPACED = ["a b", "a\tb", " a", "a ", "a\u00a0b", "a'b", "a\\nb", "a;b", "a|b", "${uuid}", "../x", "a%0Ab", "a/b"]
 
+
+def call(number: str = "101", context: str = "lab", name: str = "Alice", caller: str = "0891234567") -> Command:
+    """A call to the dialplan."""
+    return commands.call_dialplan(Extension(number), context, caller_name=name, caller_number=caller, seconds=5)
+
+
 # Every builder argument that is a plain string, with whether FreeSWITCH lets it be quoted.
 TOKENS: dict[str, Callable[[str], Command]] = {
     "module_exists": commands.module_exists,
@@ -47,6 +53,8 @@ TOKENS: dict[str, Callable[[str], Command]] = {
     "event": lambda text: commands.subscribe([text]),
     "subclass": lambda text: commands.subscribe([], [text]),
     "extension": lambda text: commands.vm_list(MailboxAddress(Extension(text), BOX.domain), UUID),
+    "number": lambda text: call(number=text),
+    "context": lambda text: call(context=text),
     "domain": lambda text: commands.message_waiting(MailboxAddress(BOX.extension, Domain(text)), new=1, saved=0),
 }
 QUOTABLE: dict[str, Callable[[str], Command]] = {
@@ -236,3 +244,18 @@ def test_whatever_a_row_holds_as_uuid_gives_one_line_or_is_refused(text: str) ->
 
     assert command.text == f"api vm_list 101@lab.local text {text}"
     assert len(command.text.split()) == 5
+
+
+def test_a_call_to_the_dialplan_is_one_command_and_skips_the_greeting() -> None:
+    assert call(name="Alice Nguyễn").text == (
+        "api originate {origination_caller_id_name='Alice Nguyễn',origination_caller_id_number='0891234567',"
+        "loopback_export='skip_greeting,skip_instructions',skip_greeting='true',skip_instructions='true'}"
+        "loopback/101/lab &playback(tone_stream://%(5000,0,440))"
+    )
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "a'b", "a}b", "a,b", "${uuid}", "[x=y]", "a\\nb", "a|b", "^^:a"])
+def test_a_caller_cannot_end_the_variables_of_a_call(text: str) -> None:
+    for field in ("name", "caller"):
+        with pytest.raises(Invalid):
+            call(**{field: text})
