@@ -72,7 +72,7 @@ def _unlinked_word(word: str) -> str:
 
 
 def caller(name: str, number: str) -> str:
-    """Who called, for people: ``Alice (0891234567)``, the number alone, or ``an unknown caller``. Nothing in it becomes a link."""
+    """Who called, for people: ``Alice (0891234567)``, the number alone, or ``an unknown caller``; never a link."""
     name, number = _foreign(name, 60), _foreign(number, 40)
     if not number or number.lower() == "anonymous":
         number = ""

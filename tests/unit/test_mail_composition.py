@@ -71,7 +71,16 @@ def test_it_says_who_called_when_for_whom_and_how_long() -> None:
     assert mail["Auto-Submitted"] == "auto-generated"
     for kind in ("plain", "html"):
         text = text_of(mail, kind)
-        for fact in ("Alice", "0891234567", "27 August 2021", "11:13:44", "Ho Chi Minh time, UTC+07:00", "1:18", "101 at lab.local", "For Tech"):
+        for fact in (
+            "Alice",
+            "0891234567",
+            "27 August 2021",
+            "11:13:44",
+            "Ho Chi Minh time, UTC+07:00",
+            "1:18",
+            "101 at lab.local",
+            "For Tech",
+        ):
             assert fact in text, (kind, fact)
 
 
@@ -257,7 +266,9 @@ def test_an_international_domain_goes_out_in_ascii() -> None:
 
 
 # Harsher than any mail reader: a scheme or www., or a host name with a top-level domain of two letters or more, or a mail address.
-LINK = re.compile(r"[a-z][a-z0-9+.-]*:\S|(?:^|\W)www\.|\w[.。．｡][^\W\d_]{2,}|\S@\S|\\\\\S|\b\d{1,3}(?:\.\d{1,3}){3}\b", re.IGNORECASE)
+LINK = re.compile(
+    r"[a-z][a-z0-9+.-]*:\S|(?:^|\W)www\.|\w[.。．｡][^\W\d_]{2,}|\S@\S|\\\\\S|\b\d{1,3}(?:\.\d{1,3}){3}\b", re.IGNORECASE
+)
 LURES = [
     "http://evil.example", "HTTPS://EVIL.EXAMPLE/login?x=1", "evil.example", "www.evil", "t.co/x", "mailto:a@evil.example", "a@evil.example",
     "tel:+19005550100", "sip:1@evil.example", "javascript:alert(1)", "пример.рф", "xn--e1afmkfd.xn--p1ai", "evil。example", "ｅｖｉｌ．ｃｏｍ",
@@ -291,7 +302,10 @@ def test_no_text_at_all_becomes_a_link(text: str) -> None:
     assert not LINK.search(caller("", text)), caller("", text)
 
 
-@pytest.mark.parametrize("name", ["J.R. Ewing", "Dr. Smith", "Nguyễn Văn A.", "A.B", "+84 89 123", "089.123.4567", "Smith & Co.", "Room 3: Desk", "10:30"])
+@pytest.mark.parametrize(
+    "name",
+    ["J.R. Ewing", "Dr. Smith", "Nguyễn Văn A.", "A.B", "+84 89 123", "089.123.4567", "Smith & Co.", "Room 3: Desk", "10:30"],
+)
 def test_a_usual_name_stays_as_it_is(name: str) -> None:
     assert caller(name, "") == name
 

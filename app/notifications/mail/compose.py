@@ -83,7 +83,8 @@ class Composer:
         mail = MIMEMultipart("mixed", policy=_POLICY)
         subject = f"Voicemail from {caller(letter.caller_name, letter.caller_number)}, {clock(letter.duration)}"
         sender = letter.sender or self._sender
-        write_headers(mail, sender, letter.recipients, subject, letter.message_id, now or datetime.now(UTC))
+        date = now or datetime.now(UTC)
+        write_headers(mail, sender, letter.recipients, subject=subject, message_id=letter.message_id, date=date)
         mail.attach(self._body(letter, audio))
         if audio.content is None:
             return mail.as_bytes()
@@ -101,7 +102,7 @@ class Composer:
 
 
 def write_headers(
-    mail: MIMEBase, sender: Sender, recipients: Sequence[str], subject: str, message_id: str, date: datetime
+    mail: MIMEBase, sender: Sender, recipients: Sequence[str], *, subject: str, message_id: str, date: datetime
 ) -> None:
     """The headers that every mail of the service has. ``subject`` is one line of any text."""
     mail["From"] = sender.from_header
