@@ -26,6 +26,7 @@ from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
 from app.messages.part import open_messages, open_removal
 from app.notifications.announce import Announcer
+from app.notifications.notices.dropped import DroppedAddresses
 from app.notifications.part import open_notifications
 from app.resources import Part, Resources, Run, end, make_data_dir, open_resources, why
 
@@ -89,12 +90,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         access, authenticator, refusals = open_access(resources, limits.failures)
         removal = open_removal(resources, stack)
+        announcer = Announcer(resources.jobs, mail_from=settings.mail_from, per_hour=settings.mails_per_hour)
         parts = [
             _basics(resources),
             access,
             await open_domains(resources),
-            await open_mailboxes(resources),
-            open_messages(resources, Announcer(resources.jobs, mail_from=settings.mail_from).announce),
+            await open_mailboxes(resources, DroppedAddresses(resources.jobs, mail_from=settings.mail_from).tell),
+            open_messages(resources, announcer.announce),
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)

@@ -12,6 +12,7 @@ CREATE TABLE voicemail.domain (
     reply_to       text,
     pin_policy     text NOT NULL DEFAULT 'warn' CHECK (pin_policy IN ('off', 'warn', 'refuse')),  -- of new PINs that are weak
     pin_min_length integer NOT NULL DEFAULT 6 CHECK (pin_min_length BETWEEN 4 AND 32),  -- digits of a new PIN
+    mail_domains   text[] NOT NULL DEFAULT '{}',          -- the only hosts that mails may go to, in small letters; none: any host
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
@@ -151,6 +152,47 @@ CREATE TABLE voicemail.removal (
 );
 CREATE INDEX removal_due ON voicemail.removal (next_try_at) WHERE state NOT IN ('deleted', 'kept');
 
+-- One mail for all messages of a mailbox beyond its limit of mails an hour. It collects until it is due, and is then closed:
+-- its mails are rows of voicemail.notice, one an address.
+CREATE TABLE voicemail.digest (
+    id              uuid PRIMARY KEY,
+    mailbox_id      uuid NOT NULL,                        -- no foreign key: the mailbox may be deleted
+    domain          text NOT NULL,
+    extension       text NOT NULL,
+    mail_message_id text NOT NULL,                        -- the Message-ID header of its mails
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    due_at          timestamptz NOT NULL,
+    closed_at       timestamptz                           -- no message is added any more
+);
+CREATE UNIQUE INDEX digest_open ON voicemail.digest (mailbox_id) WHERE closed_at IS NULL;
+CREATE INDEX digest_due ON voicemail.digest (due_at) WHERE closed_at IS NULL;
+CREATE INDEX digest_mailbox ON voicemail.digest (mailbox_id, due_at);
+
+-- A mail without a recording, to one address: a digest, or that a mailbox has the address no more.
+CREATE TABLE voicemail.notice (
+    id              uuid PRIMARY KEY,
+    kind            text NOT NULL CHECK (kind IN ('digest', 'dropped')),
+    digest_id       uuid REFERENCES voicemail.digest (id),
+    domain          text NOT NULL,
+    extension       text NOT NULL,
+    address         text NOT NULL,
+    mail_message_id text NOT NULL,                        -- the Message-ID header, the same at every attempt
+    state           text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sent', 'failed', 'unknown', 'cancelled')),
+    code            integer,                              -- of the SMTP reply
+    detail          text NOT NULL DEFAULT '',             -- the server's words, or why it was not sent
+    attempts        integer NOT NULL DEFAULT 0,
+    unknowns        integer NOT NULL DEFAULT 0,           -- attempts that sent the content and had no answer to it
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    next_try_at     timestamptz NOT NULL DEFAULT now(),
+    settled_at      timestamptz,                          -- when state left 'queued'
+    CHECK ((kind = 'digest') = (digest_id IS NOT NULL)),
+    UNIQUE (digest_id, address)
+);
+CREATE INDEX notice_due ON voicemail.notice (next_try_at) WHERE state = 'queued';
+-- For the limits of mails to dropped addresses.
+CREATE INDEX notice_domain ON voicemail.notice (domain, created_at) WHERE kind = 'dropped';
+CREATE INDEX notice_address ON voicemail.notice (lower(address), created_at) WHERE kind = 'dropped';
+
 -- The ledger of mails: what was to be sent, and every outcome. What became of the recording says voicemail.removal.
 CREATE TABLE voicemail.notification (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -160,15 +202,22 @@ CREATE TABLE voicemail.notification (
     extension         text NOT NULL,
     mail_message_id   text NOT NULL,                      -- the Message-ID header, the same at every attempt
     local_after_email boolean NOT NULL,                   -- as it was when the message came
-    state             text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sent', 'failed', 'unknown', 'cancelled')),
+    -- 'digested': no mail of its own, a digest announces it without the recording, which stays.
+    state             text NOT NULL DEFAULT 'queued' CHECK (state IN (
+                          'queued', 'sent', 'failed', 'unknown', 'cancelled', 'digested')),
     detail            text NOT NULL DEFAULT '',
     attempts          integer NOT NULL DEFAULT 0,
     unknowns          integer NOT NULL DEFAULT 0,         -- attempts that sent the content and had no answer to it
     next_try_at       timestamptz NOT NULL DEFAULT now(),
     created_at        timestamptz NOT NULL DEFAULT now(),
     settled_at        timestamptz,                        -- when state left 'queued'
-    recording_detail  text NOT NULL DEFAULT ''            -- why the recording is kept and no removal is asked for
+    recording_detail  text NOT NULL DEFAULT '',           -- why the recording is kept and no removal is asked for
+    digest_id         uuid REFERENCES voicemail.digest (id),
+    CHECK ((state = 'digested') = (digest_id IS NOT NULL))
 );
+-- For the limit of mails an hour.
+CREATE INDEX notification_mailed ON voicemail.notification (mailbox_id, created_at) WHERE digest_id IS NULL;
+CREATE INDEX notification_digest ON voicemail.notification (digest_id) WHERE digest_id IS NOT NULL;
 CREATE INDEX notification_due ON voicemail.notification (next_try_at) WHERE state = 'queued';
 CREATE INDEX notification_mailbox ON voicemail.notification (domain, extension, created_at DESC);
 

@@ -23,8 +23,9 @@ MailFromName = Annotated[str | None, typer.Option(help="the name beside the send
 Policy = Annotated[str | None, typer.Option(help="of new PINs that are easily guessed: off, warn or refuse; empty: warn")]
 MinLength = Annotated[str | None, typer.Option(help="how many digits a new PIN should have: 4 to 32; empty: 6")]
 ReplyTo = Annotated[str | None, typer.Option(help="where answers to its mails go")]
+MailDomains = Annotated[str | None, typer.Option(help="the only hosts that its mails may go to, with commas; empty: any")]
 
-_CHECKS: dict[str, Callable[[str], str | int | None]] = {
+_CHECKS: dict[str, Callable[[str], str | int | tuple[str, ...] | None]] = {
     "description": shared.description,
     "time_zone": fields.time_zone,
     "language": fields.language,
@@ -33,6 +34,7 @@ _CHECKS: dict[str, Callable[[str], str | int | None]] = {
     "reply_to": fields.address,
     "pin_policy": fields.pin_policy,
     "pin_min_length": fields.pin_min_length,
+    "mail_domains": fields.mail_domains,
 }
 
 
@@ -61,7 +63,8 @@ def show(context: typer.Context, name: Name) -> int:
             domain = await admin.domains.get(admin.grant, name)
         print("name", domain.name, sep="\t")
         for field in _CHECKS:
-            print(field, getattr(domain.settings, field) or "", sep="\t")
+            value = getattr(domain.settings, field) or ""
+            print(field, ",".join(value) if isinstance(value, tuple) else value, sep="\t")
         return 0
 
     return run(work())
@@ -80,6 +83,7 @@ def create(
     reply_to: ReplyTo = None,
     pin_policy: Policy = None,
     pin_min_length: MinLength = None,
+    mail_domains: MailDomains = None,
 ) -> int:
     """Make a domain."""
     from app.offline import open_administration
@@ -88,6 +92,7 @@ def create(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
         pin_policy=pin_policy, pin_min_length=pin_min_length,
+        mail_domains=mail_domains,
     )  # fmt: skip
     new = HostedDomain(Domain.parse(name), DomainSettings(**given))  # type: ignore[arg-type]
 
@@ -112,6 +117,7 @@ def change(
     reply_to: ReplyTo = None,
     pin_policy: Policy = None,
     pin_min_length: MinLength = None,
+    mail_domains: MailDomains = None,
 ) -> int:
     """Change the settings that are given; an empty one ("") is the service's own again."""
     from app.offline import open_administration
@@ -120,6 +126,7 @@ def change(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
         pin_policy=pin_policy, pin_min_length=pin_min_length,
+        mail_domains=mail_domains,
     )  # fmt: skip
 
     async def work() -> int:
@@ -143,9 +150,9 @@ def delete(context: typer.Context, name: Name) -> int:
     return run(work())
 
 
-def _checked(**given: str | None) -> dict[str, str | int | None]:
+def _checked(**given: str | None) -> dict[str, str | int | tuple[str, ...] | None]:
     """The options that were given, each as it is kept. Raises ``Invalid``."""
-    found: dict[str, str | int | None] = {}
+    found: dict[str, str | int | tuple[str, ...] | None] = {}
     for name, text in given.items():
         if text is not None:
             try:

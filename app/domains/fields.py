@@ -1,10 +1,12 @@
 """What may stand in a domain's fields. Each function gives the value as it is kept or raises ``ValueError``."""
 
 import re
+from collections.abc import Sequence
 
 from app import fields
 from app.domains.model import DomainSettings, PinPolicy
 
+MOST_MAIL_DOMAINS = 50
 LONGEST_NAME = 100  # characters of a sender's name
 SHORTEST_PIN, LONGEST_PIN = 4, 32  # digits that pin_min_length may ask for
 
@@ -65,3 +67,17 @@ def pin_min_length(text: str | int | None) -> int:
     if not SHORTEST_PIN <= int(text) <= LONGEST_PIN:
         raise ValueError(f"must be {SHORTEST_PIN} to {LONGEST_PIN}")
     return int(text)
+
+
+def mail_domains(names: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The hosts that mails may go to, each once and in small letters; text: separated by commas. None at all: any host."""
+    if isinstance(names, str):
+        names = [name for name in (piece.strip(" ") for piece in names.split(",", MOST_MAIL_DOMAINS)) if name]
+    if not names:
+        return ()
+    if len(names) > MOST_MAIL_DOMAINS:
+        raise ValueError(f"must not hold more than {MOST_MAIL_DOMAINS} names")
+    for number, name in enumerate(names, 1):
+        if fields.address_problem(f"a@{name}"):
+            raise ValueError(f"name {number} is not the part of a mail address after the @, in ASCII, such as example.com")
+    return tuple(dict.fromkeys(name.lower() for name in names))

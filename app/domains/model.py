@@ -26,6 +26,11 @@ class DomainSettings:
     reply_to: str | None = None
     pin_policy: PinPolicy = PinPolicy.WARN
     pin_min_length: int = 6  # digits
+    mail_domains: tuple[str, ...] = ()  # the only hosts that mails may go to, in small letters; none: any host
+
+    def allows_mail_to(self, address: str) -> bool:
+        """Whether mails of this domain may go to an address. A host's own name counts, and not the one above it."""
+        return not self.mail_domains or address.rpartition("@")[2].lower() in self.mail_domains
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class Domains:
         """Set all of a domain's settings. Raises ``NotFound``."""
         await self._change(grant, name, lambda _current: settings)
 
-    async def change(self, grant: Grant, name: str, changes: Mapping[str, str | int | None]) -> None:
+    async def change(self, grant: Grant, name: str, changes: Mapping[str, str | int | tuple[str, ...] | None]) -> None:
         """Set some of a domain's settings, by the names of ``DomainSettings``; checked values. Raises ``NotFound``."""
         assert changes.keys() <= {field.name for field in fields(DomainSettings)}
         await self._change(grant, name, lambda current: replace(current, **changes))  # type: ignore[arg-type]

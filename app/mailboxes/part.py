@@ -13,13 +13,14 @@ from app.mailboxes.lockout.model import LockoutPolicy
 from app.mailboxes.pins.cipher import PinCipher
 from app.mailboxes.pins.keys import load_or_create_keys
 from app.mailboxes.pins.phone import PhonePins
+from app.mailboxes.recipients import Dropped
 from app.mailboxes.routes import MailboxRoutes
 from app.mailboxes.service import Mailboxes
 from app.resources import Part, Resources, when_database_answers
 from app.switch.directory.domains import DomainFolders
 
 
-async def open_mailboxes(resources: Resources) -> Part:
+async def open_mailboxes(resources: Resources, tell_dropped: Dropped) -> Part:
     """Mailboxes, their way into the switch's directory, and their PINs. Raises ``SettingsError`` for another key."""
     cipher = PinCipher(*load_or_create_keys(resources.settings.secret_key, resources.settings.data_dir))
     folders = DomainFolders.of_settings(resources.settings, resources.switch.socket, await _installation(resources))
@@ -49,6 +50,7 @@ async def open_mailboxes(resources: Resources) -> Part:
         batches=batches,
         waiters=waiters,
         readings=resources.readings,
+        tell_dropped=tell_dropped,
     )
     await when_database_answers(mailboxes.check_key)
     resources.switch.socket.on_event(phone.hear)

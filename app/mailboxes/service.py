@@ -38,6 +38,7 @@ from app.mailboxes.pins import store as pin_store
 from app.mailboxes.pins.cipher import PinCipher, PinUnreadable
 from app.mailboxes.pins.phone import PhonePins, PinsSeen
 from app.mailboxes.pins.rekey import check_key
+from app.mailboxes.recipients import Dropped, check_recipients, dropped, nobody_is_told
 from app.switch.directory.domains import DomainFolders
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,9 @@ class Mailboxes:
         batches: DirectoryBatches,
         waiters: Waiters,
         readings: Readings,
+        tell_dropped: Dropped = nobody_is_told,
     ) -> None:
+        """``tell_dropped`` queues mails to the addresses that a change or a deletion drops."""
         self._pool = pool
         self._folders = folders
         self._cipher = cipher
@@ -74,6 +77,7 @@ class Mailboxes:
         self._batches = batches
         self._waiters = waiters
         self._readings = readings
+        self._tell_dropped = tell_dropped
 
     def pin(self, grant: Grant, mailbox: Mailbox) -> str:
         """The PIN in clear, ``""`` for a caller that may not read PINs. Raises ``PinUnreadable``."""
@@ -141,6 +145,7 @@ class Mailboxes:
             if not self._folders.serves(address.domain):
                 raise Invalid.field("domain", self._folders.refusal(address.domain))
             warnings = (await pin_store.pin_rules(connection, address.domain)).warnings(new.pin, address.extension)
+            await check_recipients(connection, address.domain, mailbox.mail_to)
             if not await store.insert(connection, mailbox):
                 raise await self._taken(connection, mailbox)
             revision = await self._announce(connection, address, sight)
@@ -158,6 +163,9 @@ class Mailboxes:
             before = _seen(grant, found)
             mailbox = change.applied_to(before, self._cipher.seal)
             warnings = await self._pin_warnings(connection, before, change.pin)
+            if change.mail_to is not KEEP:
+                await check_recipients(connection, address.domain, mailbox.mail_to)
+                await self._tell_dropped(connection, before, dropped(before, mailbox))
             await store.update(connection, mailbox)
             revision = await self._announce(connection, mailbox.address, sight)
             names = ", ".join(change.fields_changed(before, mailbox))
@@ -190,6 +198,7 @@ class Mailboxes:
             mailbox = _seen(grant, await store.find_key(connection, domain, key, lock=True))
             grant.require(Scope.MAILBOX_WRITE)
             check_version(mailbox, only_if)
+            await self._tell_dropped(connection, mailbox, dropped(mailbox, None))
             await store.delete(connection, mailbox.id)
             revision = await self._announce(connection, mailbox.address, None)
             await entries.note_removed(connection, mailbox.address, mailbox.id)

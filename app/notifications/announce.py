@@ -1,7 +1,10 @@
 """Which new messages are to be mailed: decided in the transaction that records them, so that none is lost or mailed twice."""
 
 from collections.abc import Mapping, Sequence
-from uuid import uuid4
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import structlog
 
 from app.addressing import Domain, MailboxAddress
 from app.database.pool import Connection
@@ -15,15 +18,23 @@ from app.messages.model import Message
 from app.notifications import store as ledger
 from app.notifications.mail.sender import Sender
 from app.notifications.model import NOTIFY, Draft
+from app.notifications.notices import digest_store as digests
+from app.notifications.notices.model import DIGEST, Digest
+
+log = structlog.get_logger(__name__)
 
 
 class Announcer:
     """Queues the mail for each new message whose mailbox wants one."""
 
-    def __init__(self, jobs: Jobs, *, mail_from: str) -> None:
-        """``mail_from``: the sender's address of domains that have none. A Message-ID ends with the host of the sender."""
+    def __init__(self, jobs: Jobs, *, mail_from: str, per_hour: int = 0, hour: float = 3600.0) -> None:
+        """``mail_from``: the sender's address of domains that have none. A Message-ID ends with the host of the sender.
+
+        ``per_hour``: how many mails a mailbox may have in ``hour`` seconds, 0: any number. A digest announces further messages.
+        """
         self._jobs = jobs
         self._mail_from = mail_from
+        self._per_hour, self._hour = per_hour, hour
 
     async def announce(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Queue one mail for each message, in the connection's transaction; never a second mail for the same message."""
@@ -34,8 +45,33 @@ class Announcer:
         drafts = [draft for message in messages if (draft := _draft(message, found, senders))]
         if not drafts:
             return
+        if self._per_hour:
+            drafts = await self._limited(connection, drafts)
         added = await ledger.add(connection, drafts)
         await self._jobs.enqueue_many(connection, NOTIFY, [(str(new), job_key(new, 0), 0.0) for new in added])
+
+    async def _limited(self, connection: Connection, drafts: Sequence[Draft]) -> list[Draft]:
+        """The drafts, those beyond their mailbox's limit put into its digest. Messages are recorded by one process at a time."""
+        by_mailbox: dict[UUID, list[Draft]] = {}
+        for draft in drafts:
+            by_mailbox.setdefault(draft.mailbox_id, []).append(draft)
+        limited: list[Draft] = []
+        for mailbox_id, own in by_mailbox.items():
+            free = self._per_hour - await digests.mailed(connection, mailbox_id, self._hour, self._per_hour)
+            limited += own[:free]
+            if own[free:]:
+                digest = await self._digest(connection, own[free])
+                limited += [replace(d, digest_id=digest.id, mail_message_id=digest.mail_message_id) for d in own[free:]]
+        return limited
+
+    async def _digest(self, connection: Connection, draft: Draft) -> Digest:
+        """The open digest of a draft's mailbox; its job is queued in this transaction."""
+        new = Digest(draft.id, draft.mailbox_id, draft.address, draft.mail_message_id)
+        digest, delay = await digests.open_for(connection, new, self._hour)
+        await self._jobs.enqueue(connection, DIGEST, str(digest.id), dedupe_key=job_key(digest.id, 0), delay=delay)
+        if digest.id == new.id:
+            log.warning("mails_limited", mailbox=str(draft.address), digest=str(digest.id), per_hour=self._per_hour)
+        return digest
 
 
 def _draft(message: Message, found: Mapping[MailboxAddress, Mailbox | None], senders: Mapping[Domain, Sender]) -> Draft | None:

@@ -1,10 +1,10 @@
 """Delivers queued notifications: one attempt for each job, with its result in the ledger. It deletes nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -16,12 +16,13 @@ from app.errors import DatabaseFailed, NotFound, Unavailable, file_and_reason
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
 from app.jobs.repeats import Repeats
-from app.jobs.retries import Retries, job_key
+from app.jobs.retries import job_key
 from app.mailboxes import store as mailboxes
 from app.messages.removal import Removal
 from app.notifications import store as ledger
 from app.notifications.after_mail import kept_for
 from app.notifications.delivery import About, Delivery, Overtaken, Result, Transport
+from app.notifications.insist import insist
 from app.notifications.mail.compose import Audio, Composer, Letter
 from app.notifications.mail.sender import Sender
 from app.notifications.model import (
@@ -36,19 +37,20 @@ from app.notifications.model import (
 )
 from app.notifications.recordings import RecordingEmpty, Recordings, RecordingUnreadable
 from app.notifications.slots import Slots
+from app.notifications.zone import zone_of
 from app.switch.tables import messages as rows
 from app.switch.tables.model import DELETED, MessageRow
 from app.text import ascii_address
 
 log = structlog.get_logger(__name__)
 
-_WRITING = Retries(first=0.1, longest=2.0)  # between tries to write an outcome while the database is away
 _TRIES_WHEN_EMPTY = 5  # a little more than a minute: by then a recording that is empty, or cannot be read, stays so
 _DELETED = "the message was deleted before it was sent"
 _UNLISTED = "the switch did not list the message any more when its mail went, although the recording was there"
 _NO_ANSWER = "the mail was sent, and the mail server did not say whether it accepted it; it is sent again after a pause"
 _TOO_LARGE = 552  # RFC 1870: also for a full mailbox, which may have room for a mail without its recording
 _TOO_LARGE_NOTE = "The recording is not attached: the mail server takes no mail of this size."
+_NOT_ALLOWED = "mails of this domain may not go to this address (mail_domains)"
 _EMPTY = "There is no recording to attach: the switch left an empty file."
 
 
@@ -148,7 +150,7 @@ class Mailer:
                 else:
                     await self._write(connection, notification, result)
 
-        await self._insist(write)
+        await insist(write, self._patience, self._repeats)
 
     async def _result(self, delivery: Delivery) -> Result:
         """Send the mail to the remaining recipients, if the message still exists."""
@@ -210,12 +212,15 @@ class Mailer:
         return Result([*(one for one in outcomes if one.address not in refused), *again], kept_because=without.missing)
 
     async def _send(self, delivery: Delivery, about: About, audio: Audio, addresses: Sequence[str]) -> list[Outcome]:
-        usable = {address: plain for address in addresses if (plain := ascii_address(address))}
-        unusable = [
-            Outcome(address, RecipientState.REFUSED, None, "not an address that this service can mail to")
-            for address in addresses
-            if address not in usable
-        ]
+        usable: dict[str, str] = {}
+        unusable: list[Outcome] = []
+        for address in addresses:
+            if not delivery.domain.allows_mail_to(address):
+                unusable.append(Outcome(address, RecipientState.REFUSED, None, _NOT_ALLOWED))
+            elif plain := ascii_address(address):
+                usable[address] = plain
+            else:
+                unusable.append(Outcome(address, RecipientState.REFUSED, None, "not an address that this service can mail to"))
         if not usable:
             return unusable
         mail = await asyncio.to_thread(self._composer.compose, self._letter(delivery, about), audio)
@@ -242,36 +247,18 @@ class Mailer:
         notification, mailbox = delivery.notification, delivery.mailbox
         return Letter(
             message_id=notification.mail_message_id,
-            recipients=[plain for recipient in delivery.recipients if (plain := ascii_address(recipient.address))],
+            recipients=_in_header(delivery),
             caller_name=about.caller_name,
             caller_number=about.caller_number,
             created_epoch=about.created_epoch,
             duration=about.duration,
             mailbox=MailboxAddress(Extension(notification.extension), Domain(notification.domain)),
             description=mailbox.description,
-            zone=_zone(mailbox.time_zone or delivery.domain.time_zone, self._zone),
+            zone=zone_of(mailbox.time_zone or delivery.domain.time_zone, self._zone),
             sender=delivery.sender,
             deleted_afterwards=about.listed and not (notification.local_after_email or mailbox.local_after_email),
             listed=about.listed,
         )
-
-    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write an outcome, also to a database that is being restarted: a mail whose acceptance is forgotten is sent twice."""
-        loop = asyncio.get_running_loop()
-        deadline, tries = loop.time() + self._patience, 1
-        while True:
-            try:
-                await write()
-            except DatabaseFailed as error:
-                pause = _WRITING.delay(tries)
-                if loop.time() + pause > deadline:
-                    raise
-                self._repeats.tell("mail_outcome_waits", error.detail, cause=error.reason)
-                await asyncio.sleep(pause)
-                tries += 1
-            else:
-                self._repeats.over("mail_outcome_waits", now="mail_outcomes_written")
-                return
 
     async def _write(self, connection: Connection, notification: Notification, result: Result) -> None:
         """Write the result of the attempt and its consequences in one transaction. A second call changes nothing."""
@@ -359,6 +346,11 @@ class Mailer:
         log.info("mail_cancelled", **_facts(notification), reason=reason)
 
 
+def _in_header(delivery: Delivery) -> list[str]:
+    allowed = [recipient.address for recipient in delivery.recipients if delivery.domain.allows_mail_to(recipient.address)]
+    return [plain for address in allowed if (plain := ascii_address(address))]
+
+
 def _pending(recipients: Sequence[Recipient]) -> str:
     return _told(next(recipient for recipient in recipients if recipient.state is RecipientState.PENDING))
 
@@ -386,10 +378,3 @@ def _facts(notification: Notification) -> dict[str, str | int]:
         "mailbox": f"{notification.extension}@{notification.domain}",
         "attempt": notification.attempts,
     }
-
-
-def _zone(name: str | None, otherwise: ZoneInfo) -> ZoneInfo:
-    try:
-        return ZoneInfo(name) if name else otherwise
-    except (ZoneInfoNotFoundError, ValueError):
-        return otherwise

@@ -28,6 +28,7 @@ class NotificationState(StrEnum):
     FAILED = "failed"  # a recipient was refused, or nobody could be reached for days
     UNKNOWN = "unknown"  # nobody was refused, but the mail server never said whether it accepted the mail for everybody
     CANCELLED = "cancelled"  # there was nothing left to send
+    DIGESTED = "digested"  # it has no mail of its own: a digest announces the message, without the recording
 
 
 class RecordingState(StrEnum):
@@ -98,6 +99,7 @@ class Draft:
     mail_message_id: str
     local_after_email: bool
     recipients: tuple[str, ...]
+    digest_id: UUID | None = None  # it is announced in this digest and not mailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +124,4 @@ class Notification:
     recording_detail: str
     recording_tries: int
     source: Source
+    digest_id: UUID | None = None

@@ -40,8 +40,11 @@ class NotificationOut(BaseModel):
     extension: str
     domain: str
     state: Annotated[
-        Literal["queued", "sent", "failed", "unknown", "cancelled"],
-        Field(description="unknown: sent several times without an answer to say whether it was accepted; it is not sent again"),
+        Literal["queued", "sent", "failed", "unknown", "cancelled", "digested"],
+        Field(
+            description="unknown: sent several times without an answer to say whether it was accepted; it is not sent again."
+            " digested: announced in one mail with others, without the recording; recipients and mail_message_id are that mail's"
+        ),
     ]
     detail: str
     attempts: int

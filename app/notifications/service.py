@@ -9,6 +9,7 @@ from app.database.pool import Connection, Pool
 from app.errors import Invalid, NotFound
 from app.notifications import store as ledger
 from app.notifications.model import Notification, Recipient
+from app.notifications.notices import store as notices
 from app.switch.tables.model import uuid_in
 
 _ABSENT = "no mail was to be sent for such a message"
@@ -16,7 +17,7 @@ _ABSENT = "no mail was to be sent for such a message"
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A notification with its recipients."""
+    """A notification with its recipients; those of a message that was announced in a digest are the digest's."""
 
     notification: Notification
     recipients: tuple[Recipient, ...]
@@ -44,6 +45,8 @@ class Notifications:
                 found = await ledger.within(connection, id_, grant.reach(asked))
             if found is None:
                 raise NotFound(_ABSENT)
+            if found.digest_id is not None:
+                return History(found, tuple(await notices.recipients(connection, found.digest_id)))
             return History(found, tuple(await ledger.recipients(connection, found.id)))
 
     @staticmethod

@@ -23,7 +23,7 @@ from app.notifications.model import (
 )
 
 _COLUMNS = """n.id, n.message_id, n.mailbox_id, n.domain, n.extension, n.mail_message_id, n.local_after_email, n.state, n.detail,
-    n.attempts, n.unknowns, n.next_try_at, n.created_at, n.settled_at,
+    n.attempts, n.unknowns, n.next_try_at, n.created_at, n.settled_at, n.digest_id,
     r.state AS removal_state, coalesce(r.detail, n.recording_detail) AS recording_detail, coalesce(r.tries, 0) AS recording_tries,
     m.row_key, m.domain AS row_domain, m.username, m.uuid, m.file_path, m.recording,
     m.caller_name, m.caller_number, m.created_epoch, m.duration"""
@@ -45,11 +45,18 @@ _FATES = {
 }
 
 ADD = """
-INSERT INTO voicemail.notification (id, message_id, mailbox_id, domain, extension, mail_message_id, local_after_email)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::boolean[])
+INSERT INTO voicemail.notification
+    (id, message_id, mailbox_id, domain, extension, mail_message_id, local_after_email, digest_id,
+    state, settled_at, detail, recording_detail)
+SELECT n.*, CASE WHEN digest_id IS NULL THEN 'queued' ELSE 'digested' END, CASE WHEN digest_id IS NOT NULL THEN now() END,
+    CASE WHEN digest_id IS NULL THEN '' ELSE $9 END, CASE WHEN digest_id IS NULL THEN '' ELSE $10 END
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::uuid[])
+    AS n (id, message_id, mailbox_id, domain, extension, mail_message_id, local_after_email, digest_id)
 ON CONFLICT (message_id) DO NOTHING
 RETURNING id
 """
+_DIGESTED = "the mailbox had its mails of this hour: the message is announced in a digest"
+_NOT_CARRIED = "no mail carried the recording"
 ADD_RECIPIENTS = """
 INSERT INTO voicemail.notification_recipient (notification_id, address)
 SELECT * FROM unnest($1::uuid[], $2::text[])
@@ -115,17 +122,18 @@ WHERE n.domain = ANY($1::text[]) AND n.extension = $2 ORDER BY n.created_at DESC
 
 
 async def add(connection: Connection, drafts: Sequence[Draft]) -> list[UUID]:
-    """Write new notifications with their recipients; the ids of those whose message had none yet."""
+    """Write new notifications with their recipients; the ids of those to be mailed, whose message had none yet."""
     rows = await connection.fetch(
         ADD,
         [d.id for d in drafts], [d.message_id for d in drafts], [d.mailbox_id for d in drafts],
         [d.address.domain for d in drafts], [d.address.extension for d in drafts], [d.mail_message_id for d in drafts],
-        [d.local_after_email for d in drafts],
+        [d.local_after_email for d in drafts], [d.digest_id for d in drafts], _DIGESTED, _NOT_CARRIED,
     )  # fmt: skip
     added = {row["id"] for row in rows}
-    pairs = [(d.id, address) for d in drafts if d.id in added for address in d.recipients]
+    mailed = [d for d in drafts if d.id in added and d.digest_id is None]
+    pairs = [(d.id, address) for d in mailed for address in d.recipients]
     await connection.execute(ADD_RECIPIENTS, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    return [d.id for d in drafts if d.id in added]
+    return [d.id for d in mailed]
 
 
 async def begin(connection: Connection, notification_id: UUID, retries: Retries) -> Notification | None:
@@ -219,6 +227,7 @@ def _recipient(row: Any) -> Recipient:
 
 
 def _notification(row: Any) -> Notification:
+    digest = row["digest_id"]
     return Notification(
         id=UUID(int=row["id"].int),
         message_id=UUID(int=row["message_id"].int),
@@ -237,6 +246,7 @@ def _notification(row: Any) -> Notification:
         recording_state=_FATES[row["removal_state"]],
         recording_detail=row["recording_detail"],
         recording_tries=row["recording_tries"],
+        digest_id=digest and UUID(int=digest.int),
         source=Source(
             key=row["row_key"],
             domain=row["row_domain"],

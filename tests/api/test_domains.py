@@ -11,11 +11,13 @@ from app.access.scopes import ALL_SCOPES
 from tests.support.access_tokens import make_token
 from tests.support.pbx import DOMAIN, Site
 
-EMPTY = {"description": "", "time_zone": None, "language": None, "mail_from": None, "mail_from_name": None, "reply_to": None}
+EMPTY = {"description": "", "time_zone": None, "language": None, "mail_from": None, "mail_from_name": None, "reply_to": None,
+         "mail_domains": []}  # fmt: skip
 PINS = {"pin_policy": "warn", "pin_min_length": 6}
 FULL = {
     "description": "A branch\nin Hà Nội 🎉", "time_zone": "Asia/Ho_Chi_Minh", "language": "vi", "mail_from": "voicemail@a.example",
     "mail_from_name": "Hộp thư thoại", "reply_to": "ops@a.example", "pin_policy": "refuse", "pin_min_length": 8,
+    "mail_domains": ["a.example", "mail.a.example"],
 }  # fmt: skip
 
 
@@ -62,7 +64,7 @@ async def test_a_domain_is_made_read_changed_and_deleted(api: Site, name: str) -
 
 
 async def test_an_empty_text_is_the_service_s_own_setting(api: Site, name: str) -> None:
-    empty = dict.fromkeys(EMPTY, "")
+    empty = dict.fromkeys(EMPTY, "") | {"mail_domains": None}
     assert (await ask(api, "POST", "/v1/domain", json={"name": name, **empty}))[0] == 201
 
     assert await api.get(f"/v1/domain/{name}") == {"name": name, **EMPTY, **PINS, "default": False}

@@ -60,6 +60,19 @@ async def test_a_call_becomes_a_mail_with_the_recording_and_a_message_in_the_api
         assert await download.read() == left.path.read_bytes()
 
 
+async def test_a_caller_who_is_called_like_a_web_page_is_no_link(site: Site) -> None:
+    await site.create("101")
+
+    await site.switch.leave_message("101", caller_name="http://evil.example/win", caller_number="www.evil.example")
+
+    await site.mail.wait_for(1, timeout=PATIENCE)
+    parsed = site.mail.messages[0].parsed
+    texts = [str(parsed["Subject"]), *(parsed.get_body((kind,)).get_content() for kind in ("plain", "html"))]  # type: ignore[union-attr]
+    for text in texts:
+        assert "http[:]//evil[.]example/win" in text
+        assert "evil.example" not in text
+
+
 async def test_a_recording_that_grows_is_not_mailed_before_its_call_ended(site: Site) -> None:
     await site.create("101")
 

@@ -321,12 +321,20 @@ HOSTILE = {
     "25": (b'<include>\n<user id="25">\n<params>\n<param name="password" value="sip"/>\n</params>\n</user>\n</include>\n', "would lose"),
     "26": (b'<include>\n<user id="26">\n<params>\n<param name="vm-password" value="1&#10;2"/>\n</params>\n</user>\n</include>\n', "printable"),
     "27": (b'<include>\n<user id="27">\n<params>\n', "no XML"),
+    "29": (
+        b'<include>\n<user id="29">\n<params>\n<param name="vm-password" value="77"/>\n<param name="vm-mailto" value="a@b.example"/>\n'
+        b"</params>\n</user>\n</include>\n",
+        "may only go to addresses at good.example",
+    ),
     "28": (b'<include>\n<user id="28">\n<params>\n<param name="vm-password" value="77"/>\n</params>\n</user>\n</include>\n', ""),
 }  # fmt: skip
 
 
 async def test_hostile_files_are_listed_with_a_reason_and_left_alone(pbx: Site) -> None:
     await made(pbx)
+    connection = await asyncpg.connect(pbx.dsn)
+    await connection.execute("UPDATE voicemail.domain SET mail_domains = '{good.example}'")
+    await connection.close()
     for extension, (content, _) in HOSTILE.items():
         (pbx.switch.directory / f"voicemail-{extension}.xml").write_bytes(content)
     before = files(pbx)

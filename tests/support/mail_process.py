@@ -23,6 +23,10 @@ from app.notifications.mail.compose import Composer
 from app.notifications.mail.conversation import Limits
 from app.notifications.mail.pool import SmtpTransport
 from app.notifications.model import MailRetries, Notification, Recipient
+from app.notifications.notices import digest_store as digests
+from app.notifications.notices import store as notices
+from app.notifications.notices.deliver import NoticeMailer
+from app.notifications.notices.dropped import DroppedAddresses
 from app.notifications.recordings import Recordings
 from app.notifications.slots import Slots
 from app.recordings.paths import RecordingPaths
@@ -54,6 +58,8 @@ class MailProcess:
         connections: int = 5,
         slots: Slots | None = None,
         sender: str = "voicemail@lab.local",
+        per_hour: int = 0,
+        hour: float = 3600.0,
     ) -> None:
         self.switch = switch
         self.pool, self.recordings = pool, recordings
@@ -63,9 +69,8 @@ class MailProcess:
         self.transport = SmtpTransport(
             "127.0.0.1", smtp_port, sender="voicemail@lab.local", limits=limits, connections=connections
         )
-        self.registry = Registry(
-            pool, pool, self.storage, Announcer(self.jobs, mail_from="voicemail@lab.local").announce, max_age=86400
-        )
+        announcer = Announcer(self.jobs, mail_from="voicemail@lab.local", per_hour=per_hour, hour=hour)
+        self.registry = Registry(pool, pool, self.storage, announcer.announce, max_age=86400)
         shared: dict[str, Any] = {
             "pool": pool, "jobs": self.jobs, "claims": self.claims, "retries": retries,
         }  # fmt: skip
@@ -84,6 +89,10 @@ class MailProcess:
             second_look=0.1,
             **shared,
         )
+        self.notices = NoticeMailer(
+            transport=self.transport, zone=ZoneInfo("Asia/Ho_Chi_Minh"), mail_from=sender, patience=2.0, **shared
+        )
+        self.dropped = DroppedAddresses(self.jobs, mail_from=sender, settling=0.0)
 
     async def close(self) -> None:
         """Let go of the mail server and of every claim."""
@@ -149,12 +158,18 @@ class MailProcess:
                 """
                 SELECT EXISTS (SELECT FROM voicemail.notification WHERE state = 'queued')
                     OR EXISTS (SELECT FROM voicemail.removal WHERE state NOT IN ('deleted', 'kept'))
+                    OR EXISTS (SELECT FROM voicemail.notice WHERE state = 'queued')
+                    OR EXISTS (SELECT FROM voicemail.digest WHERE closed_at IS NULL)
                 """
             ):
                 async with self.pool.acquire() as connection:
                     mails = [found for found, _ in await ledger.due(connection, 100)]
                     removals = [found for found, _ in await removal_store.due(connection, 100)]
+                    closing = [found for found, _ in await digests.due(connection, 100)]
+                    words = [found for found, _ in await notices.due(connection, 100)]
                 await asyncio.gather(
+                    *(self.notices.close_digest(str(found)) for found in closing),
+                    *(self.notices.deliver(str(found)) for found in words),
                     *(self.mailer.deliver(str(found)) for found in mails),
                     *(self.removal.remove(str(found)) for found in removals),
                 )

@@ -1,5 +1,7 @@
 """A mail says what a reader needs, holds the recording bit for bit, and no caller can bend it."""
 
+import html
+import re
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import EmailMessage
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.notifications.mail.compose import Audio, Composer, Letter
-from app.notifications.mail.sender import LONGEST_NAME, NAME
+from app.notifications.mail.sender import LONGEST_NAME, NAME, Sender
 from app.text import ascii_address, caller, clock, one_line
 
 SAMPLE = next((Path(__file__).parents[2] / "app/sandbox/recordings").glob("*.wav")).read_bytes()
@@ -69,7 +71,16 @@ def test_it_says_who_called_when_for_whom_and_how_long() -> None:
     assert mail["Auto-Submitted"] == "auto-generated"
     for kind in ("plain", "html"):
         text = text_of(mail, kind)
-        for fact in ("Alice", "0891234567", "27 August 2021", "11:13:44", "UTC+07:00", "1:18", "101@lab.local", "For Tech"):
+        for fact in (
+            "Alice",
+            "0891234567",
+            "27 August 2021",
+            "11:13:44",
+            "Ho Chi Minh time, UTC+07:00",
+            "1:18",
+            "101 at lab.local",
+            "For Tech",
+        ):
             assert fact in text, (kind, fact)
 
 
@@ -252,3 +263,99 @@ def test_what_is_no_address_is_never_sent_to(address: str) -> None:
 
 def test_an_international_domain_goes_out_in_ascii() -> None:
     assert ascii_address("a@bücher.example") == "a@xn--bcher-kva.example"
+
+
+# Harsher than any mail reader: a scheme or www., or a host name with a top-level domain of two letters or more, or a mail address.
+LINK = re.compile(
+    r"[a-z][a-z0-9+.-]*:\S|(?:^|\W)www\.|\w[.。．｡][^\W\d_]{2,}|\S@\S|\\\\\S|\b\d{1,3}(?:\.\d{1,3}){3}\b", re.IGNORECASE
+)
+LURES = [
+    "http://evil.example", "HTTPS://EVIL.EXAMPLE/login?x=1", "evil.example", "www.evil", "t.co/x", "mailto:a@evil.example", "a@evil.example",
+    "tel:+19005550100", "sip:1@evil.example", "javascript:alert(1)", "пример.рф", "xn--e1afmkfd.xn--p1ai", "evil。example", "ｅｖｉｌ．ｃｏｍ",
+    "evil\u200d.example", "evil.\u200bexample", "ev\u00adil.example", "//evil.example", r"\\evil\share", "192.0.2.1", "http:\u200c//192.0.2.1/x",
+    "x.evil.example.", "(evil.example)", "Call evil.example now", "file:///etc/passwd", "<a href=http://evil.example>x</a>", "ftp.evil.example:21",
+    "http:\n//evil.example", "a.a.a.com", "x" * 22 + ".evil.example", "a@b.cd," * 20,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lure", LURES, ids=range(len(LURES)))
+@pytest.mark.parametrize("field", ["caller_name", "caller_number"])
+def test_nothing_that_a_caller_sends_becomes_a_link(field: str, lure: str) -> None:
+    shown = caller(lure, "") if field == "caller_name" else caller("", lure)
+    _, mail = composed(Audio("m.wav", b"RIFF"), **{field: lure})
+
+    assert LINK.search(lure.translate(dict.fromkeys((0x200B, 0x200C, 0x200D, 0xAD, 0x0A)))), "the pattern knows what it looks for"
+    assert not LINK.search(shown), shown
+    rich = text_of(mail, "html")
+    assert shown in mail["Subject"]
+    assert shown in text_of(mail, "plain")
+    assert html.escape(shown) in rich
+    assert "<a " not in rich
+    assert "tel:" not in rich
+    assert "[" in shown
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(alphabet=st.sampled_from("ab.:/@w\\。．\u200d 1é рф-_[]()#?"), max_size=80))
+def test_no_text_at_all_becomes_a_link(text: str) -> None:
+    assert not LINK.search(caller(text, "")), caller(text, "")
+    assert not LINK.search(caller("", text)), caller("", text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["J.R. Ewing", "Dr. Smith", "Nguyễn Văn A.", "A.B", "+84 89 123", "089.123.4567", "Smith & Co.", "Room 3: Desk", "10:30"],
+)
+def test_a_usual_name_stays_as_it_is(name: str) -> None:
+    assert caller(name, "") == name
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [("UTC", "(UTC)"), ("Etc/UTC", "(UTC)"), ("Asia/Ho_Chi_Minh", "(Ho Chi Minh time, UTC+07:00)"), ("EST5EDT", "(UTC-04:00)"),
+     ("Africa/Abidjan", "(Abidjan time, UTC)"), ("America/Argentina/Buenos_Aires", "(Buenos Aires time, UTC-03:00)")],
+)  # fmt: skip
+def test_a_time_zone_is_said_once(zone: str, shown: str) -> None:
+    _, mail = composed(Audio("m.wav", b"RIFF"), zone=ZoneInfo(zone))
+
+    assert shown in text_of(mail, "plain")
+    assert "UTC, UTC" not in text_of(mail, "html")
+
+
+def test_replies_are_said_to_be_read_only_if_they_go_somewhere() -> None:
+    _, deaf = composed(Audio("m.wav", b"RIFF"))
+    _, read = composed(Audio("m.wav", b"RIFF"), sender=Sender("voicemail@lab.local", "Voicemail", "desk@lab.local"))
+
+    for kind in ("plain", "html"):
+        assert "Nobody reads replies" in text_of(deaf, kind)
+        assert "Nobody reads replies" not in text_of(read, kind)
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG 2: the ratio of two colours."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        return sum(
+            weight * (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4)
+            for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True)
+        )
+
+    brighter, darker = sorted((light(one), light(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def test_every_text_can_be_read_in_light_and_in_dark() -> None:
+    _, mail = composed(Audio("m.wav", b"RIFF"))
+    rich = text_of(mail, "html")
+    dark = dict(re.findall(r"\.(\w+)\{(?:background-)?color:(#[0-9a-f]{6}) !important", rich))
+    texts = re.findall(r'class="(\w+)" style="[^"]*[;"]color:(#[0-9a-f]{6})', rich)
+
+    assert '<meta name="color-scheme" content="light dark">' in rich
+    assert len(texts) >= 8
+    for name, colour in texts:
+        for paper in ("#ffffff", "#f3f5f8"):
+            assert _contrast(colour, paper) >= 4.5, (name, colour, paper)
+        for paper in (dark["card"], dark["page"]):
+            assert _contrast(dark[name], paper) >= 4.5, (name, dark[name], paper)
+    assert not re.search(r'<(?:td|div)(?![^>]*class=)[^>]*[;"]color:', rich), "a text without a dark colour"

@@ -19,6 +19,7 @@ from app.mailboxes.directory import ownership
 from app.mailboxes.directory import store as entries
 from app.mailboxes.model import Mailbox, NewMailbox, split_addresses
 from app.mailboxes.pins.cipher import PinCipher
+from app.mailboxes.recipients import check_recipients
 from app.switch.directory.files import FilesDirectory, file_name, whose
 from app.switch.directory.marks import Owner
 from app.switch.directory.reading import NotAMailbox, read_mailbox
@@ -110,6 +111,9 @@ class Adoption:
             if laid.owner is not None and laid.owner.domain != self._owner.domain:
                 raise NotAMailbox(f"it {whose(laid, self._owner)}")
             new = _checked(extension, content, self._style)
+            if not exists:  # else the file's addresses are not taken
+                async with self._pool.acquire() as connection:
+                    await check_recipients(connection, self._domain, new.mail_to)
         except VoicemailError as error:
             return Candidate(extension, stamp, None, exists, error.detail)
         return Candidate(extension, stamp, new, exists)

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 
 from app.addressing import MailboxAddress
 from app.notifications.mail.sender import LONGEST_NAME, NAME, Sender
-from app.text import caller, clock, one_line
+from app.text import caller, clock, one_line, unlinked
 
 LARGEST_RECORDING = 18_000_000  # bytes: a mail of 25 MB, which is what the large providers take
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -34,7 +34,6 @@ _TYPES = {
 }  # fmt: skip
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 _NO_FILE_NAME = re.compile(r"[^0-9A-Za-z._-]")
-_TELEPHONE = re.compile(r"\+?[0-9]{3,20}")
 _UTF8 = Charset("utf-8")
 _UTF8.body_encoding = QP  # the library's own choice, base64, costs a text mail some points of spam
 _LINE = 76
@@ -78,22 +77,14 @@ class Composer:
         self._sender = Sender(sender, one_line(name, LONGEST_NAME) or NAME)
         self._text = _template("voicemail.txt")
         self._html = _template("voicemail.html")
-        self._row = _template("row.html")
 
     def compose(self, letter: Letter, audio: Audio, *, now: datetime | None = None) -> bytes:
         """The mail, ready for SMTP: ASCII, lines of at most 998 bytes that end in CRLF. ``now`` is its Date."""
-        subject = f"Voicemail from {caller(letter.caller_name, letter.caller_number)}, {clock(letter.duration)}"
         mail = MIMEMultipart("mixed", policy=_POLICY)
+        subject = f"Voicemail from {caller(letter.caller_name, letter.caller_number)}, {clock(letter.duration)}"
         sender = letter.sender or self._sender
-        mail["From"] = sender.from_header
-        if sender.reply_to:
-            mail["Reply-To"] = sender.reply_to
-        mail["To"] = ",\r\n ".join(letter.recipients)
-        mail["Subject"] = unstructured(subject, "Subject")
-        mail["Date"] = format_datetime(now or datetime.now(UTC))
-        mail["Message-ID"] = letter.message_id
-        mail["Auto-Submitted"] = "auto-generated"
-        mail["X-Auto-Response-Suppress"] = "All"
+        date = now or datetime.now(UTC)
+        write_headers(mail, sender, letter.recipients, subject=subject, message_id=letter.message_id, date=date)
         mail.attach(self._body(letter, audio))
         if audio.content is None:
             return mail.as_bytes()
@@ -103,19 +94,26 @@ class Composer:
         return head + base64_lines(audio.content) + tail
 
     def _body(self, letter: Letter, audio: Audio) -> MIMEMultipart:
-        facts = _facts(letter)
+        facts = _facts(letter) | {"footer": _footer(letter.sender or self._sender)}
         note = audio.missing or _note(letter)
-        number = one_line(letter.caller_number, 40)
         plain = self._text.substitute(facts, note=note)
-        rows = [("Received", html.escape(facts["received"])), ("Mailbox", html.escape(facts["mailbox"]))]
-        if _TELEPHONE.fullmatch(number):
-            rows.insert(0, ("Number", f'<a href="tel:{number}" style="color:#0b69a3;">{number}</a>'))
-        rich = self._html.substitute(
-            {name: html.escape(value) for name, value in facts.items()},
-            note=html.escape(note),
-            rows="".join(self._row.substitute(name=name, value=value) for name, value in rows),
-        )
-        return MIMEMultipart("alternative", _subparts=[_text_part("plain", plain), _text_part("html", rich)], policy=_POLICY)
+        rich = self._html.substitute({name: html.escape(value) for name, value in facts.items()}, note=html.escape(note))
+        return MIMEMultipart("alternative", _subparts=[text_part("plain", plain), text_part("html", rich)], policy=_POLICY)
+
+
+def write_headers(
+    mail: MIMEBase, sender: Sender, recipients: Sequence[str], *, subject: str, message_id: str, date: datetime
+) -> None:
+    """The headers that every mail of the service has. ``subject`` is one line of any text."""
+    mail["From"] = sender.from_header
+    if sender.reply_to:
+        mail["Reply-To"] = sender.reply_to
+    mail["To"] = ",\r\n ".join(recipients)
+    mail["Subject"] = unstructured(subject, "Subject")
+    mail["Date"] = format_datetime(date)
+    mail["Message-ID"] = message_id
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Auto-Response-Suppress"] = "All"
 
 
 def _template(name: str) -> Template:
@@ -129,26 +127,53 @@ def _facts(letter: Letter) -> dict[str, str]:
         "caller": caller(letter.caller_name, letter.caller_number),
         "received": _when(letter),
         "duration": clock(letter.duration),
-        "mailbox": f"{letter.mailbox} ({description})" if description else str(letter.mailbox),
+        "mailbox": mailbox_in_words(letter.mailbox) + (f" ({description})" if description else ""),
     }
+
+
+def mailbox_in_words(mailbox: MailboxAddress) -> str:
+    """``101 at lab.local``: with @ mail readers take it for a mail address. An extension may look like a host name."""
+    return f"{unlinked(mailbox.extension)} at {mailbox.domain}"
+
+
+def _footer(sender: Sender) -> str:
+    return "Sent by the phone system." if sender.reply_to else "Sent by the phone system. Nobody reads replies to this address."
 
 
 def _note(letter: Letter) -> str:
     if letter.deleted_afterwards:
-        return "The recording is attached. It is removed from the mailbox after this mail: keep the mail if you want to keep it."
+        return (
+            "The recording is attached. The message is removed from the mailbox once this mail is delivered:"
+            " keep this mail to keep the recording."
+        )
     if not letter.listed:
-        return "The recording is attached. The telephone system does not list this message any more; keep the mail to keep it."
-    return "The recording is attached. It also stays in the mailbox, and your phone plays it there."
+        return (
+            "The recording is attached. The phone system does not list this message any more:"
+            " keep this mail to keep the recording."
+        )
+    return "The recording is attached. The message also stays in the mailbox: you can still listen to it by phone."
 
 
 def _local(letter: Letter) -> datetime:
-    return datetime.fromtimestamp(min(max(letter.created_epoch, 0), _LATEST), letter.zone)
+    return local_time(letter.created_epoch, letter.zone)
+
+
+def local_time(epoch: int, zone: ZoneInfo) -> datetime:
+    """The time of a message in a time zone; a time that no clock of the switch can have had is cut."""
+    return datetime.fromtimestamp(min(max(epoch, 0), _LATEST), zone)
 
 
 def _when(letter: Letter) -> str:
     local = _local(letter)
+    return f"{local:%A}, {local.day} {local:%B %Y}, {local:%H:%M:%S} ({zone_in_words(local, letter.zone)})"
+
+
+def zone_in_words(local: datetime, zone: ZoneInfo) -> str:
+    """``Ho Chi Minh time, UTC+07:00``, or ``UTC``; of a zone that is no city's only the offset."""
     offset = local.strftime("%z")
-    return f"{local:%A}, {local.day} {local:%B %Y}, {local:%H:%M:%S} ({letter.zone.key}, UTC{offset[:3]}:{offset[3:5]})"
+    shown = "UTC" if offset == "+0000" else f"UTC{offset[:3]}:{offset[3:5]}"
+    area, _, city = zone.key.rpartition("/")
+    return f"{city.replace('_', ' ')} time, {shown}" if area and not area.startswith("Etc") else shown
 
 
 def _attachment(letter: Letter, name: str, marker: str) -> MIMEBase:
@@ -170,7 +195,8 @@ def base64_lines(content: bytes) -> bytes:
     return b"\r\n".join([encoded[start : start + 76] for start in range(0, len(encoded), 76)])
 
 
-def _text_part(subtype: str, text: str) -> MIMENonMultipart:
+def text_part(subtype: str, text: str) -> MIMENonMultipart:
+    """A part of text, or a mail of text alone. ``subtype`` is plain or html."""
     part = MIMENonMultipart("text", subtype, policy=_POLICY, charset="utf-8")
     # The library raises on half a surrogate pair.
     part.set_payload(text.encode("utf-8", "replace").decode("utf-8"), _UTF8)
