@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 
 from app.errors import Unavailable
 from app.http.health import OneAtATime
+from app.http.queues import queue
 from app.jobs.claims import Claims
 from app.messages.removal import Removal
 from app.notifications import after_mail
@@ -60,4 +61,10 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
         return "answers"
 
     routes = (NotificationRoutes(Notifications(resources.pool)),)
-    return Part(routes=routes, due={NOTIFY: ledger.due}, checks={"mail": OneAtATime(mail, every=_MAIL_SERVER_ASKED_EVERY)})
+    return Part(
+        routes=routes,
+        due={NOTIFY: ledger.due},
+        collectors=(mailer.outcomes.mails,),
+        table_gauges=(queue(resources.pool, "mails", "Mails", ledger.WAITING),),
+        checks={"mail": OneAtATime(mail, every=_MAIL_SERVER_ASKED_EVERY)},
+    )
