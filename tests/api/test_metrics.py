@@ -2,10 +2,13 @@
 
 import asyncio
 import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 
 import orjson
 import pytest
+import structlog
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -13,6 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import DatabaseUnavailable
 from app.http.metrics import Measure, Metrics, Shared, TableGauges, add_metrics
+from app.http.requests import RequestCounts
+from app.tracing import Tracing
 from tests.support.pbx import CHECKOUT, Site
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -130,6 +135,42 @@ async def test_what_the_documents_and_deploy_name_is_there(api: Site) -> None:
     assert len(guide) == len(set(guide))
 
 
+async def test_probes_are_not_logged(api: Site) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/voicemail"):
+            await api.client.get(path)
+
+    assert [line["path"] for line in logs if line["event"] == "request"] == ["/v1/voicemail"]
+
+
+async def test_copies_share_the_tables_and_count_for_themselves(alone: list[TestClient]) -> None:
+    async def read() -> dict[str, dict[str, float]]:
+        return {"rows": {"": 3}}
+
+    copies = [RequestCounts(Tracing()), RequestCounts(Tracing())]
+    clients = []
+    for counts in copies:
+        metrics = Metrics({}, counts.collectors, [TableGauges({"rows": Shared("Rows")}, read)])
+        clients.append(await served(metrics, alone, counts))
+    await clients[0].get("/metrics")
+
+    first, second = [samples_of(await (await client.get("/metrics")).text()) for client in clients]
+    labels = {"method": "GET", "route": "/metrics", "status": "200"}
+    assert value(first, "voicemail_http_requests_total", **labels) == 1
+    assert value(second, "voicemail_http_requests_total", **labels) == 0
+    assert value(first, "rows") == value(second, "rows") == 3
+
+
+def test_promtool_takes_the_rules() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(
+        [promtool, "check", "rules", CHECKOUT / "deploy/alerts.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture
 async def alone() -> AsyncIterator[list[TestClient]]:
     clients: list[TestClient] = []
@@ -138,8 +179,8 @@ async def alone() -> AsyncIterator[list[TestClient]]:
         await client.close()
 
 
-async def served(metrics: Metrics, alone: list[TestClient]) -> TestClient:
-    application = web.Application()
+async def served(metrics: Metrics, alone: list[TestClient], counts: RequestCounts | None = None) -> TestClient:
+    application = web.Application(middlewares=[counts.middleware()] if counts else [])
     add_metrics(application, metrics)
     client = TestClient(TestServer(application))
     await client.start_server()
