@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -21,7 +21,7 @@ from app.mailboxes import store as mailboxes
 from app.messages.removal import Removal
 from app.notifications import store as ledger
 from app.notifications.after_mail import kept_for
-from app.notifications.delivery import About, Delivery, Overtaken, Result, Transport
+from app.notifications.delivery import About, Delivery, Overtaken, Result, Transport, zone_named
 from app.notifications.mail.compose import Audio, Composer, Letter
 from app.notifications.mail.sender import Sender
 from app.notifications.model import (
@@ -257,7 +257,7 @@ class Mailer:
             duration=about.duration,
             mailbox=MailboxAddress(Extension(notification.extension), Domain(notification.domain)),
             description=mailbox.description,
-            zone=_zone(mailbox.time_zone or delivery.domain.time_zone, self._zone),
+            zone=zone_named(mailbox.time_zone or delivery.domain.time_zone, self._zone),
             sender=delivery.sender,
             deleted_afterwards=about.listed and not (notification.local_after_email or mailbox.local_after_email),
             listed=about.listed,
@@ -398,10 +398,3 @@ def _facts(notification: Notification) -> dict[str, str | int]:
         "mailbox": f"{notification.extension}@{notification.domain}",
         "attempt": notification.attempts,
     }
-
-
-def _zone(name: str | None, otherwise: ZoneInfo) -> ZoneInfo:
-    try:
-        return ZoneInfo(name) if name else otherwise
-    except (ZoneInfoNotFoundError, ValueError):
-        return otherwise

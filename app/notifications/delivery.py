@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.domains.model import DomainSettings
 from app.mailboxes.model import Mailbox
@@ -66,3 +67,11 @@ class Result:
     trouble: str = ""  # to be tried again
     cancelled: str = ""
     kept_because: str = ""  # the mail went without the recording
+
+
+def zone_named(name: str | None, otherwise: ZoneInfo) -> ZoneInfo:
+    """The time zone of this name, ``otherwise`` if there is none."""
+    try:
+        return ZoneInfo(name) if name else otherwise
+    except (ZoneInfoNotFoundError, ValueError):
+        return otherwise
