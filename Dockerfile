@@ -1,10 +1,10 @@
-# syntax=docker/dockerfile:1
 # The service's image: built with uv from the lock file, run by a user without rights.
 
-FROM python:3.11-slim-bookworm AS build
-COPY --from=ghcr.io/astral-sh/uv:0.9.9 /uv /usr/local/bin/uv
+FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84 AS build
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=/opt/voicemail
 WORKDIR /src
+COPY requirements/uv.txt ./
+RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r uv.txt
 # The dependencies first: they change less often than the program.
 COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN uv sync --frozen --no-dev --no-install-project
@@ -12,7 +12,7 @@ COPY app ./app
 COPY sql ./sql
 RUN uv sync --frozen --no-dev --no-editable
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 # 10001 is nobody's number on a usual host; deploy/freeswitch.Dockerfile has the same. A volume takes the owner of the folder below it.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin voicemail \
     && install -d -o voicemail -g voicemail -m 0750 /var/lib/voicemail /srv/recordings /srv/directory

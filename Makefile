@@ -1,19 +1,22 @@
-# `make run` and `make test` need only Python 3.11 and make; everything else is installed into .venv.
-PYTHON ?= python3.11
+# `make run` and `make test` need only make and a Python from 3.11 to 3.14, which is found by itself; another one: make PYTHON=...
+# Everything else is installed into .venv, from files whose hashes are in this checkout (requirements/setup.sh).
 VENV   := .venv
 STAMP  := $(VENV)/.installed
+# What `make run` needs: no tools of developers.
+RUN_STAMP := $(VENV)/.runs
+PINS   := pyproject.toml uv.lock requirements/uv.txt requirements/setup.sh
 # Most of a test is waiting, so there are more workers than processors.
 WORKERS ?= 6
 # Programs are compiled once, not at each start: without compiled files `voicemail --version` takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run lab test check lint bench dist deb clean
+.PHONY: run lab test check lint bench dist deb pins clean
 
-run: $(STAMP)
+run: $(RUN_STAMP)
 	@exec $(VENV)/bin/voicemail sandbox
 
 # The same with the FreeSWITCH of this machine: FREESWITCH_BIN, or `freeswitch` on PATH.
-lab: $(STAMP)
+lab: $(RUN_STAMP)
 	@exec $(VENV)/bin/python -m app.lab
 
 test: lint
@@ -38,12 +41,16 @@ dist: $(STAMP)
 deb: $(STAMP)
 	UV="$(CURDIR)/$(VENV)/bin/uv" deploy/build_deb.sh dist
 
-$(STAMP): pyproject.toml uv.lock
-	@echo "voicemail: setting up $(VENV) (once; about half a minute) ..."
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(VENV)/bin/uv sync --active --frozen --all-extras --no-progress
+# The newest uv and build backends, with their hashes.
+pins: $(STAMP)
+	$(VENV)/bin/python requirements/pin.py "$(CURDIR)/$(VENV)/bin/uv"
+
+$(STAMP): $(PINS)
+	@VENV="$(VENV)" PYTHON="$(PYTHON)" requirements/setup.sh dev
+	@touch $@ $(RUN_STAMP)
+
+$(RUN_STAMP): $(PINS)
+	@VENV="$(VENV)" PYTHON="$(PYTHON)" requirements/setup.sh run
 	@touch $@
 
 clean:

@@ -170,6 +170,7 @@ class Settings(BaseSettings):
     lockout_first: Annotated[int, Field(ge=1, le=7 * 86400)] = 900
     lockout_longest: Annotated[int, Field(ge=1, le=30 * 86400)] = 86400
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s@?#]+)?$")] = ""
 
     @field_validator("database_url")
     @classmethod

@@ -15,6 +15,7 @@ _QUIET = {
     "aiohttp.access": logging.ERROR,
     "aiosmtplib": logging.ERROR,
     "mail.log": logging.ERROR,
+    "opentelemetry": logging.CRITICAL,
     "pgqueuer": logging.CRITICAL,
     "watchfiles": logging.ERROR,
 }

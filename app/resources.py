@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,15 +20,18 @@ from app.errors import DatabaseUnavailable, SettingsError
 from app.jobs.loop import Trouble
 
 if TYPE_CHECKING:  # a command that opens the resources needs no aiohttp, and one that opens the database neither queue nor switch
+    from prometheus_client.registry import Collector
+
     from app.database.readers import Readers
     from app.http.health import Check
-    from app.http.metrics import Measure
+    from app.http.metrics import Measure, TableGauges
     from app.jobs.leader import Leader
     from app.jobs.queue import Jobs
     from app.jobs.sweep import Due
     from app.recordings.paths import RecordingPaths
     from app.recordings.storage import RecordingStorage
     from app.switch.switch import Switch
+    from app.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +53,7 @@ class Resources:
     readings: "Readings"  # of PINs and audio, for the audit
     readers: "Readers"  # the same as the switch's if its tables are in our database
     jobs: "Jobs"
+    tracing: "Tracing"
     leader: "Leader"
     switch: "Switch"
     paths: "RecordingPaths"
@@ -64,6 +69,8 @@ class Part:
     leading: tuple[Run, ...] = ()
     due: "Mapping[str, Due]" = field(default_factory=dict)  # by entrypoint: what the sweep queues
     measures: "Mapping[str, Measure]" = field(default_factory=dict)  # by their names in /metrics
+    collectors: "tuple[Collector, ...]" = ()  # counters and histograms, made with registry=None
+    table_gauges: "tuple[TableGauges, ...]" = ()
     checks: "Mapping[str, Check]" = field(default_factory=dict)
 
 
@@ -88,8 +95,10 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
     from app.switch.esl.event_socket import EventSocket
     from app.switch.switch import Switch
     from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
+    from app.tracing import open_tracing
 
     domain = Domain.parse(settings.domain)
+    tracing = open_tracing(settings.otlp_endpoint, version("freeswitch-voicemail"), stack)
     dsn = await stack.enter_async_context(open_database(settings))
     await when_database_answers(lambda: migrate(dsn))
     switch_dsn = settings.switch_database_url.get_secret_value() if settings.switch_database_url else dsn
@@ -118,7 +127,8 @@ async def open_resources(settings: Settings, stack: AsyncExitStack) -> Resources
         pool=pool,
         readings=Readings(pool),
         readers=readers,
-        jobs=Jobs(dsn),
+        jobs=Jobs(dsn, tracing=tracing),
+        tracing=tracing,
         leader=Leader(dsn),
         switch=Switch(socket, settings.profile, switch_pool, switch_readers),
         paths=paths,

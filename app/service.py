@@ -20,10 +20,13 @@ from app.http.application import Door, build
 from app.http.client import Clients
 from app.http.health import Degraded, HealthRoutes, Readiness
 from app.http.limits import ConnectionLimits, fit_descriptors
+from app.http.metrics import Metrics
 from app.http.port import check_port
+from app.http.requests import RequestCounts
 from app.http.server import listen
 from app.jobs.sweep import Sweep
 from app.mailboxes.part import open_mailboxes
+from app.measures import job_gauges, measures_of
 from app.messages.part import open_messages, open_removal
 from app.notifications.announce import Announcer
 from app.notifications.notices.dropped import DroppedAddresses
@@ -140,7 +143,8 @@ def _basics(resources: Resources) -> Part:
         return "running"
 
     checks = {"database": database, "voicemail_tables": switch_tables, "switch": switch, "jobs": jobs}
-    return Part(always=(resources.jobs.run,), checks=checks)
+    measures, gauges = measures_of(resources, _version()), (job_gauges(resources),)
+    return Part(always=(resources.jobs.run,), checks=checks, measures=measures, table_gauges=gauges)
 
 
 def _start(resources: Resources, parts: Sequence[Part], stack: AsyncExitStack) -> None:
@@ -164,11 +168,17 @@ async def _serve_http(resources: Resources, parts: Sequence[Part], door: Door, s
     settings = resources.settings
     readiness = Readiness({name: check for part in parts for name, check in part.checks.items()})
     routes = [HealthRoutes(readiness), *(route for part in parts for route in part.routes)]
-    measures = {name: measure for part in parts for name, measure in part.measures.items()}
+    counts = RequestCounts(resources.tracing)
+    metrics = Metrics(
+        {name: measure for part in parts for name, measure in part.measures.items()},
+        [*counts.collectors, *(collector for part in parts for collector in part.collectors)],
+        [gauges for part in parts for gauges in part.table_gauges],
+    )
     application = build(
         routes,
         door,
-        measures if settings.metrics else None,
+        metrics if settings.metrics else None,
+        counts,
         title="FreeSWITCH voicemail",
         version=_version(),
         docs=settings.docs,

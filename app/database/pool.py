@@ -155,6 +155,18 @@ class Pool:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
+    @property
+    def most(self) -> int:
+        """How many connections it may have."""
+        size: int = self._pool.get_max_size()
+        return size
+
+    @property
+    def used(self) -> int:
+        """How many connections are lent now."""
+        used: int = self._pool.get_size() - self._pool.get_idle_size()
+        return used
+
     def acquire(self) -> _Lent:
         """``async with pool.acquire() as connection``: a connection for the block."""
         return _Lent(self._pool)

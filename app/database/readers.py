@@ -55,25 +55,33 @@ class Readers:
         self._settings = server_settings(application_name) | _SETTINGS
         self._prepare = prepare
         self._free = asyncio.Semaphore(size)
+        self.most, self.used = size, 0
         self._idle: list[tuple[asyncpg.Connection, float]] = []
         self._closed = False
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of one statement."""
         async with self._free:
-            connection = self._kept() or await self._connect()
+            self.used += 1
             try:
-                rows: list[Any] = await connection.fetch(statement, *arguments)
-            except asyncpg.PostgresError as error:
-                self._keep(connection)  # the server refused the statement; the connection can be used again
+                return await self._fetch(statement, arguments)
+            finally:
+                self.used -= 1
+
+    async def _fetch(self, statement: str, arguments: tuple[object, ...]) -> list[Any]:
+        connection = self._kept() or await self._connect()
+        try:
+            rows: list[Any] = await connection.fetch(statement, *arguments)
+        except asyncpg.PostgresError as error:
+            self._keep(connection)  # the server refused the statement; the connection can be used again
+            raise translated(error) from error
+        except BaseException as error:
+            connection.terminate()  # cancelled, timed out or cut: the answer to this statement may come next
+            if isinstance(error, Exception):
                 raise translated(error) from error
-            except BaseException as error:
-                connection.terminate()  # cancelled, timed out or cut: the answer to this statement may come next
-                if isinstance(error, Exception):
-                    raise translated(error) from error
-                raise
-            self._keep(connection)
-            return rows
+            raise
+        self._keep(connection)
+        return rows
 
     async def fetchrow(self, statement: str, *arguments: object) -> Any:
         """The first row of one statement, or None."""

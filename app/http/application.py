@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -23,10 +23,11 @@ from app.http.client import CLIENT, Client, Clients
 from app.http.connection import SERVER
 from app.http.docs import add_docs, add_front
 from app.http.files import Download
-from app.http.metrics import Measure, add_metrics
+from app.http.metrics import Metrics, add_metrics
 from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, check_encoding, read_query
 from app.http.problems import problem_of
+from app.http.requests import PROBES, RequestCounts
 from app.http.routing import Endpoint, Request, Response, endpoints
 from app.jobs.repeats import Repeats
 
@@ -35,7 +36,6 @@ log = structlog.get_logger(__name__)
 LARGEST_BODY = 1024 * 1024
 _GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
-_QUIET = {"/healthz", "/readyz"}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,7 +53,8 @@ class Door:
 def build(
     routes: Sequence[object],
     door: Door,
-    measures: Mapping[str, Measure] | None,
+    metrics: Metrics | None,
+    counts: RequestCounts,
     *,
     title: str,
     version: str,
@@ -65,7 +66,8 @@ def build(
     """
     public: set[object] = {_without_slash}  # the handlers that anybody may call; a path that no route has is not among them
     optional: set[object] = set()  # the public ones that tell more to some tokens
-    application = web.Application(client_max_size=LARGEST_BODY, middlewares=[_gate(door, public, optional)])
+    middlewares = [counts.middleware(), _gate(door, public, optional)]
+    application = web.Application(client_max_size=LARGEST_BODY, middlewares=middlewares)
     bodies = BodyReader()
     found = [endpoint for group in routes for endpoint in endpoints(group)]
     # Fixed paths first: /v1/voicemail/message is not an extension.
@@ -80,8 +82,8 @@ def build(
     for path in dict.fromkeys(endpoint.mark.path for endpoint in found):
         application.router.add_route("*", f"{path}/", _without_slash)
     public.add(add_front(application, docs=docs))
-    if measures is not None:
-        public.add(add_metrics(application, measures))
+    if metrics is not None:
+        public.add(add_metrics(application, metrics))
     if docs:
         public.update(add_docs(application, lambda: orjson.dumps(describe(found, title=title, version=version))))
     return application
@@ -183,7 +185,7 @@ def _gate(door: Door, public: Set[object], optional: Set[object]) -> Any:
                 door.refusals.note(error, request.get(_GRANT, NOBODY), client.address)
         if not response.prepared:
             _headers(response, request_id, guarded=guarded)
-        if request.path not in _QUIET:
+        if request.path not in PROBES:
             _log(request, response, client, request_id, began)
         return response
 

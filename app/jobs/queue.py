@@ -24,6 +24,7 @@ from app.database.pool import Connection
 from app.errors import DatabaseUnavailable, places_of
 from app.jobs.retries import Retries
 from app.jobs.sessions import SessionLoop
+from app.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,22 @@ _PRUNE_EVERY = 3600.0
 _PRUNE = "DELETE FROM voicemail.pgqueuer_log WHERE created < now() - interval '7 days'"
 
 
+# The whole table: finished jobs leave it. A job that is taken has no time of its own to be late by.
+_DEPTHS = """
+SELECT entrypoint, count(*) AS jobs,
+    coalesce(extract(epoch FROM now() - min(execute_after) FILTER (WHERE status = 'queued')), 0)::float8 AS overdue
+FROM voicemail.pgqueuer GROUP BY entrypoint
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many jobs of a kind wait or run, and how many seconds the first waiting one is late."""
+
+    jobs: int
+    overdue: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Entrypoint:
     handler: Handler
@@ -47,9 +64,10 @@ class _Entrypoint:
 class Jobs:
     """The queue: enqueue in any transaction, register handlers, and ``run`` one worker a process."""
 
-    def __init__(self, dsn: str, *, heartbeat_timeout: float = 10.0) -> None:
+    def __init__(self, dsn: str, *, heartbeat_timeout: float = 10.0, tracing: Tracing | None = None) -> None:
         """``heartbeat_timeout``: seconds after which the jobs of a process that died are given to another."""
         self._dsn = dsn
+        self._tracing = tracing or Tracing()
         self._heartbeat = timedelta(seconds=heartbeat_timeout)
         self._entrypoints: dict[str, _Entrypoint] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -97,6 +115,11 @@ class Jobs:
         """How many jobs wait or run, by entrypoint."""
         rows = await connection.fetch("SELECT entrypoint, count(*) AS jobs FROM voicemail.pgqueuer GROUP BY entrypoint")
         return MappingProxyType({row["entrypoint"]: row["jobs"] for row in rows})
+
+    async def depths(self, connection: Connection) -> Mapping[str, Depth]:
+        """How much waits or runs, of every entrypoint that this process knows."""
+        found = {row["entrypoint"]: Depth(row["jobs"], max(row["overdue"], 0.0)) for row in await connection.fetch(_DEPTHS)}
+        return {name: found.get(name, Depth(0, 0.0)) for name in self._entrypoints}
 
     async def run(self) -> None:
         """Take jobs until cancelled; wait while the database is away. Ends within about 2 s after the cancel."""
@@ -156,12 +179,16 @@ class Jobs:
         """Run a job apart from the queue's own task: when the connection is lost, what runs here goes on to its end."""
         task = self._running.get(job.id)
         if task is None:
-            task = asyncio.ensure_future(_attempt(entry.handler, job))
+            task = asyncio.ensure_future(self._traced(entry.handler, job))
             self._running[job.id] = task
             task.add_done_callback(lambda _task: self._running.pop(job.id, None))
         await asyncio.wait({task})
         if task.cancelled():
             raise RetryRequested(reason="the service stopped")
+
+    async def _traced(self, handler: Handler, job: Job) -> None:
+        with self._tracing.job(job.entrypoint):
+            await _attempt(handler, job)
 
     def _queries(self, connection: Connection) -> Queries:
         return Queries(

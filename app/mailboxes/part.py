@@ -2,11 +2,13 @@
 
 from app.http.health import OneAtATime
 from app.mailboxes.directory.batches import DirectoryBatches
+from app.mailboxes.directory.gauges import directory_gauges
 from app.mailboxes.directory.installation import made_id
 from app.mailboxes.directory.publisher import DirectoryPublisher
 from app.mailboxes.directory.upkeep import DirectoryUpkeep
 from app.mailboxes.directory.waiters import Waiters
 from app.mailboxes.directory.watch import DirectoryWatch
+from app.mailboxes.lockout.gauges import lockout_gauges
 from app.mailboxes.lockout.guard import LoginGuard
 from app.mailboxes.lockout.locks import MailboxLocks
 from app.mailboxes.lockout.model import LockoutPolicy
@@ -69,6 +71,8 @@ async def open_mailboxes(resources: Resources, tell_dropped: Dropped) -> Part:
         routes=(MailboxRoutes(mailboxes),),
         always=(batches.run, guard.run),
         leading=(upkeep.run, watch.run, phone.run),
+        collectors=(folders.reloader.seconds,),
+        table_gauges=(*directory_gauges(resources.pool), lockout_gauges(resources.pool)),
         checks={"directory": OneAtATime(writable), "mailboxes": backlog},
     )
 

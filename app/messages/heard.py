@@ -15,6 +15,11 @@ SELECT m.*, now() + make_interval(secs => $10) FROM unnest(
 ) AS m
 ON CONFLICT (file_path) DO NOTHING
 """
+WAITING = """
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(heard_at)), 0)::float8 AS oldest,
+    greatest(extract(epoch FROM now() - min(due_at)), 0)::float8 AS overdue
+FROM voicemail.heard_message
+"""
 AMONG = "SELECT file_path FROM voicemail.heard_message WHERE file_path = ANY($1::text[])"
 _COLUMNS = "file_path, domain, username, uuid, caller_name, caller_number, created_epoch, duration, read_flags"
 _STATE = """extract(epoch FROM now() - heard_at)::float8 AS age,

@@ -5,8 +5,9 @@ from contextlib import AsyncExitStack
 
 from app.http.health import OneAtATime
 from app.http.metrics import Measure
+from app.http.queues import queue
 from app.jobs.claims import Claims
-from app.messages import removal_store
+from app.messages import heard, removal_store
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
 from app.messages.orphans import Orphans
@@ -62,6 +63,11 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
         measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
+        collectors=(registry.lag, index.indexed),
+        table_gauges=(
+            queue(resources.pool, "removals", "Removals of messages", removal_store.WAITING),
+            queue(resources.pool, "announced_messages", "Messages that the switch announced and whose rows", heard.WAITING),
+        ),
         checks={"recordings": OneAtATime(folder)},
     )
 

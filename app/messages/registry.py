@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import structlog
+from prometheus_client import Histogram
 
 from app.database.pool import Connection, Pool
 from app.errors import NotFound, Unavailable
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 Announce: TypeAlias = Callable[[Connection, Sequence[Message]], Awaitable[None]]
 
 BATCH = 500  # rows a transaction
+_SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0, 1800.0, 7200.0)
 
 
 class Registry:
@@ -43,6 +45,12 @@ class Registry:
         self._announce = announce
         self._max_age = max_age
         self._baseline = Baseline(pool, switch_pool)
+        self.lag = Histogram(
+            "voicemail_intake_lag_seconds",
+            "Seconds from the date of a new row of voicemail_msgs, which is to the second, until the message was recorded",
+            buckets=_SECONDS,
+            registry=None,
+        )
 
     async def begin(self) -> None:
         """Take the baseline; only the first call ever does it. Raises ``Unavailable`` without the table."""
@@ -74,6 +82,8 @@ class Registry:
             news = await self._news(connection, new, now)
             if news:
                 await self._announce(connection, news)
+        for message in news:
+            self.lag.observe(min(max(time.time() - message.created_epoch, 0.0), self._max_age))  # any clock may be wrong
         if new:
             log.info("messages_recorded", count=len(new), announced=len(news))
         return new

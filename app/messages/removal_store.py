@@ -10,6 +10,13 @@ from uuid import UUID
 from app.database.pool import Connection
 from app.jobs.retries import Retries
 
+# By the index on what is under way.
+WAITING = """
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(asked_at)), 0)::float8 AS oldest,
+    greatest(extract(epoch FROM now() - min(next_try_at)), 0)::float8 AS overdue
+FROM voicemail.removal WHERE state NOT IN ('deleted', 'kept')
+"""
+
 
 class RemovalState(StrEnum):
     """How far a removal went. Each state is written before the next step begins, so any process can go on from it."""

@@ -35,6 +35,7 @@ from app.notifications.model import (
     Recipient,
     RecipientState,
 )
+from app.notifications.outcomes import MailOutcomes
 from app.notifications.recordings import RecordingEmpty, Recordings, RecordingUnreadable
 from app.notifications.slots import Slots
 from app.notifications.zone import zone_of
@@ -88,6 +89,7 @@ class Mailer:
         self._slots = slots or Slots(slow=0)
         self._second_look = second_look
         self._repeats = Repeats()
+        self.outcomes = MailOutcomes()
 
     async def deliver(self, notification_id: str) -> None:
         """Make one attempt, if it is due and no other process makes one. The handler of ``notify`` jobs.
@@ -103,8 +105,14 @@ class Mailer:
 
     async def _deliver(self, notification_id: UUID) -> None:
         async with self._claims.hold(notification_id) as ours:
-            if ours and (delivery := await self._begin(notification_id)):
-                await self._attempt(delivery)
+            if not ours:
+                return
+            try:
+                if delivery := await self._begin(notification_id):
+                    await self._attempt(delivery)
+                self.outcomes.committed(notification_id)
+            finally:
+                self.outcomes.dropped(notification_id)
 
     async def _begin(self, notification_id: UUID) -> Delivery | None:
         """Count the attempt and bring the recipients in line with the mailbox; None if there is nothing to send."""
@@ -287,6 +295,7 @@ class Mailer:
         if not kept_because:
             await self._removal.ask(connection, notification.message_id, AFTER_MAIL)
         self._repeats.over("mail_server_away", now="mail_server_back")
+        self.outcomes.note(notification.id, NotificationState.SENT.value)
         log.info("mail_sent", **_facts(notification), recipients=len(recipients), removal_asked=not kept_because)
 
     async def _postpone(
@@ -327,6 +336,7 @@ class Mailer:
         await ledger.postpone(connection, notification.id, reason, delay, recording_detail=kept_because)
         key = job_key(notification.id, notification.attempts)
         await self._jobs.enqueue(connection, NOTIFY, str(notification.id), dedupe_key=key, delay=delay)
+        self.outcomes.note(notification.id, "postponed")
 
     async def _fail(self, connection: Connection, notification: Notification, detail: str, kept_because: str) -> None:
         """Settle a mail that not everybody accepted: ``unknown`` if that is all that is wrong, else ``failed``."""
@@ -335,6 +345,7 @@ class Mailer:
         state = NotificationState.UNKNOWN if unsettled == {RecipientState.UNKNOWN} else NotificationState.FAILED
         kept_because = kept_because or "the mail was not accepted for every recipient"
         await ledger.close(connection, notification.id, state, detail, recording_detail=kept_because)
+        self.outcomes.note(notification.id, state.value)
         log.error("mail_failed" if state is NotificationState.FAILED else "mail_left_unknown", **_facts(notification))
 
     async def _cancel(self, connection: Connection, notification: Notification, reason: str) -> None:
@@ -343,6 +354,7 @@ class Mailer:
             state, detail = NotificationState.UNKNOWN, f"not sent again: {reason}; whether the mail had arrived is not known"
         kept_because = "left alone: the mail was cancelled"
         await ledger.close(connection, notification.id, state, detail, recording_detail=kept_because)
+        self.outcomes.note(notification.id, state.value)
         log.info("mail_cancelled", **_facts(notification), reason=reason)
 
 

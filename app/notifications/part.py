@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 
 from app.errors import Unavailable
 from app.http.health import OneAtATime
+from app.http.queues import queue
 from app.jobs.claims import Claims
 from app.messages.removal import Removal
 from app.notifications import after_mail
@@ -79,5 +80,7 @@ def open_notifications(resources: Resources, removal: Removal, stack: AsyncExitS
     return Part(
         routes=routes,
         due={NOTIFY: ledger.due, NOTICE: notices.due, DIGEST: digests.due},
+        collectors=(mailer.outcomes.mails,),
+        table_gauges=(queue(resources.pool, "mails", "Mails", ledger.WAITING),),
         checks={"mail": OneAtATime(mail, every=_MAIL_SERVER_ASKED_EVERY)},
     )

@@ -22,6 +22,12 @@ from app.notifications.model import (
     Source,
 )
 
+# By the index on what is queued, so the size of the ledger does not matter.
+WAITING = """
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest,
+    greatest(extract(epoch FROM now() - min(next_try_at)), 0)::float8 AS overdue
+FROM voicemail.notification WHERE state = 'queued'
+"""
 _COLUMNS = """n.id, n.message_id, n.mailbox_id, n.domain, n.extension, n.mail_message_id, n.local_after_email, n.state, n.detail,
     n.attempts, n.unknowns, n.next_try_at, n.created_at, n.settled_at, n.digest_id,
     r.state AS removal_state, coalesce(r.detail, n.recording_detail) AS recording_detail, coalesce(r.tries, 0) AS recording_tries,

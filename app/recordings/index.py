@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 import structlog
+from prometheus_client import Counter
 
 from app.database.pool import Pool
 from app.errors import ConstraintViolated, UnfitValue
@@ -57,6 +58,7 @@ class RecordingIndex:
         self._named: dict[str, None] = {}  # in the order in which they came
         self._loop = Loop("recordings_of_messages", self.read_named, every=None)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="recordings")
+        self.indexed = Counter("voicemail_recordings_indexed", "Recordings read into the index", registry=None)
 
     @property
     def waiting(self) -> bool:
@@ -178,6 +180,8 @@ class RecordingIndex:
                 await self._put([plain])
             else:
                 self._tell("recording_skipped", plain.path, f"the index refused it: {type(error).__name__}")
+        else:
+            self.indexed.inc(len(recordings))
 
     def _has_settled(self, file: FoundFile) -> bool:
         """Whether nobody has written to the file for a while; the file server's clock may be ahead of ours."""

@@ -10,15 +10,18 @@ import secrets
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
+from app.addressing import Extension
 from app.config import PREFIX, Settings, load_settings
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import VoicemailError
 from app.http.port import check_port
 from app.logs import configure_logging
+from app.sandbox.control import controlled, sandbox_folder
 from app.sandbox.folder import claimed
 from app.sandbox.mail import CaughtMail, MailCatcher
 from app.sandbox.switch import StandInSwitch
@@ -53,7 +56,7 @@ async def sandbox(*, once: bool = False) -> int:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    folder = Path(os.environ.get(f"{PREFIX}DATA_DIR", "data")).absolute() / "sandbox"
+    folder = sandbox_folder()
     async with AsyncExitStack() as stack:
         stack.enter_context(claimed(folder))
         opening = asyncio.ensure_future(_open(folder, stack))
@@ -107,6 +110,7 @@ async def _open(folder: Path, stack: AsyncExitStack) -> Sandbox:
         folder, token=token, database_url=database_url, esl_port=switch.port, esl_password=password, smtp_port=mail.port
     )
     service = await stack.enter_async_context(open_service(settings))
+    await stack.enter_async_context(controlled(folder, partial(_call, switch)))
     return Sandbox(settings, service.local_url, token, switch, mail)
 
 
@@ -155,6 +159,17 @@ async def _show(running: Sandbox) -> None:
         _say(f"in the API: message {newest['id']}, {newest['duration']} s, from {newest['caller_id_name']}")
 
 
+async def _call(switch: StandInSwitch, extension: Extension) -> str:
+    """What ``voicemail sandbox --call`` asks for from another terminal."""
+    try:
+        left = await switch.leave_message(extension, caller_name="Bob Tran", caller_number="0300555123")
+    except LookupError as error:
+        raise VoicemailError(f"{error}: the sandbox has no such mailbox, or it is disabled") from None
+    said = f"a caller left a message for {extension}: {left.path}"
+    _say(said)
+    return said
+
+
 def _show_mail(mail: CaughtMail) -> None:
     _say("\n---- the mail that went out " + "-" * 40)
     for name in ("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"):
@@ -187,4 +202,4 @@ curl {authorization} {url}/v1/voicemail/message/101
 curl {authorization} -o message.wav $(curl -s {authorization} {url}/v1/voicemail/message/101 | grep -o 'http[^"]*/download')
 curl {url}/readyz
 
-Ctrl-C stops everything; the next start finds its data again.""")
+Ctrl-C stops everything; the next start finds its data. One more call, in another terminal: voicemail sandbox --call 101""")

@@ -119,6 +119,24 @@ async def test_the_readmes_commands_work_as_they_stand(shown: Shown) -> None:
     assert '"title"' not in said
 
 
+async def test_another_call_is_made_from_another_terminal(shown: Shown) -> None:
+    process = await start(shown.folder / "data", "--call", "102")
+    assert process.stdout is not None
+    said = (await process.stdout.read()).decode()
+    token = (shown.folder / "data" / "sandbox" / "token").read_text().strip()
+
+    assert await process.wait() == 0, said
+    assert said.startswith("a caller left a message for 102: ")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.request("GET", f"{shown.url}/v1/voicemail/message/102", headers=headers) as answer:
+        assert (await answer.json())["caller_id_name"] == "Bob Tran"
+
+    nobody = await start(shown.folder / "data", "--call", "999")
+    assert nobody.stdout is not None
+    assert "the switch takes no messages for 999" in (await nobody.stdout.read()).decode()
+    assert await nobody.wait() == 1
+
+
 async def test_a_second_start_finds_the_messages_and_the_token_of_the_first(tmp_path: Path) -> None:
     first = await start(tmp_path, "--once")
     shown = await read_until(first, "stopped")

@@ -51,6 +51,12 @@ SELECT e.domain, e.extension, e.prefs_digest FROM voicemail.directory_entry e
 JOIN unnest($1::text[], $2::text[]) o (domain, extension) ON e.domain = o.domain AND e.extension = o.extension
 WHERE e.prefs_digest IS NOT NULL
 """
+# Reads the whole table, 100,000 rows in about 13 ms, so the result is cached for a while.
+STATES = "SELECT state, count(*) AS entries FROM voicemail.directory_entry GROUP BY state"
+# By the index on what is due.
+OVERDUE = """
+SELECT greatest(extract(epoch FROM now() - min(next_try_at)), 0)::float8 FROM voicemail.directory_entry WHERE state <> 'applied'
+"""
 DOMAINS = "SELECT DISTINCT domain FROM voicemail.directory_entry WHERE prefs_digest IS NOT NULL"
 # One lock an extension, held until the transaction ends, in a space of its own.
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('voicemail directory ' || $1 || ' ' || $2, 0))"

@@ -59,6 +59,12 @@ LOCKED = """
 SELECT m.extension, l.locked_until, l.number FROM voicemail.mailbox_lock l JOIN voicemail.mailbox m ON m.id = l.mailbox_id
 WHERE m.domain = $1 AND m.extension = ANY ($2::text[]) AND l.locked_until IS NOT NULL
 """
+# By the index on the locks that are on. Failed logins are kept for an hour, at most as many a mailbox as lock it.
+COUNTS = """
+SELECT (SELECT count(*) FROM voicemail.mailbox_lock WHERE locked_until IS NOT NULL) AS locked,
+    count(*) FILTER (WHERE source = 'phone') AS phone, count(*) FILTER (WHERE source = 'api') AS api
+FROM voicemail.failed_login WHERE at > clock_timestamp() - interval '15 minutes'
+"""
 PRUNE = "DELETE FROM voicemail.failed_login WHERE at < clock_timestamp() - make_interval(secs => $1)"
 
 

@@ -32,7 +32,7 @@ class DomainFolders:
         self._installation = installation
         self._default = default
         self._root = root_of(path) if makes else None
-        self._reloader = Reloader(switch)
+        self.reloader = Reloader(switch)
         self._known: dict[Domain, FilesDirectory] = {}
 
     @classmethod
@@ -75,7 +75,7 @@ class DomainFolders:
                 self._style,
                 self._switch,
                 self.owner(domain),
-                reloader=self._reloader,
+                reloader=self.reloader,
                 root=self._root,
             )
         return self._known[domain]

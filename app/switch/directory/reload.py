@@ -1,8 +1,10 @@
 """Making the switch read its static directory again, once for all callers that ask at about the same time."""
 
 import asyncio
+import time
 
 import structlog
+from prometheus_client import Histogram
 
 from app.switch import commands
 from app.switch.directory.model import DirectoryRefused
@@ -12,6 +14,7 @@ log = structlog.get_logger(__name__)
 
 _LONGEST = 120.0  # seconds; with tens of thousands of static users the switch takes many
 _LONGEST_REPLY = 300
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 class Reloader:
@@ -23,6 +26,13 @@ class Reloader:
         self._gather = gather
         self._next: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
+        self.seconds = Histogram(
+            "voicemail_reload_seconds",
+            "Seconds that the switch took to read its directory again, by result: ok, refused or unanswered",
+            ["result"],
+            buckets=_SECONDS,
+            registry=None,
+        )
 
     async def reload(self) -> None:
         """Wait for a reload that begins after this call.
@@ -39,9 +49,14 @@ class Reloader:
         if previous is not None:
             await asyncio.wait({previous})
         self._running, self._next = self._next, None
-        reply = await self._switch.command(commands.reload_xml(), timeout=_LONGEST)
-        # Broken XML, anybody's, is answered with +OK as well.
-        if not reply.text.startswith("+OK [Success]"):
+        began, result = time.monotonic(), "unanswered"
+        try:
+            reply = await self._switch.command(commands.reload_xml(), timeout=_LONGEST)
+            # Broken XML, anybody's, is answered with +OK as well.
+            result = "ok" if reply.text.startswith("+OK [Success]") else "refused"
+        finally:
+            self.seconds.labels(result).observe(time.monotonic() - began)
+        if result == "refused":
             text = " ".join(reply.text.split())[:_LONGEST_REPLY]
             log.warning("switch_reload_refused", reply=text)
             raise DirectoryRefused(f"the switch could not read its configuration again: {text}")
