@@ -22,6 +22,7 @@ MailFrom = Annotated[str | None, typer.Option(help="the sender of its mails; emp
 MailFromName = Annotated[str | None, typer.Option(help="the name beside the sender's address")]
 Policy = Annotated[str | None, typer.Option(help="of new PINs that are easily guessed: off, warn or refuse; empty: warn")]
 MinLength = Annotated[str | None, typer.Option(help="how many digits a new PIN should have: 4 to 32; empty: 6")]
+TrashDays = Annotated[str | None, typer.Option(help="how long a deleted message can be restored; empty: VOICEMAIL_TRASH_DAYS")]
 ReplyTo = Annotated[str | None, typer.Option(help="where answers to its mails go")]
 
 _CHECKS: dict[str, Callable[[str], str | int | None]] = {
@@ -33,6 +34,7 @@ _CHECKS: dict[str, Callable[[str], str | int | None]] = {
     "reply_to": fields.address,
     "pin_policy": fields.pin_policy,
     "pin_min_length": fields.pin_min_length,
+    "trash_days": fields.trash_days,
 }
 
 
@@ -80,6 +82,7 @@ def create(
     reply_to: ReplyTo = None,
     pin_policy: Policy = None,
     pin_min_length: MinLength = None,
+    trash_days: TrashDays = None,
 ) -> int:
     """Make a domain."""
     from app.offline import open_administration
@@ -87,7 +90,7 @@ def create(
     given = _checked(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
-        pin_policy=pin_policy, pin_min_length=pin_min_length,
+        pin_policy=pin_policy, pin_min_length=pin_min_length, trash_days=trash_days,
     )  # fmt: skip
     new = HostedDomain(Domain.parse(name), DomainSettings(**given))  # type: ignore[arg-type]
 
@@ -112,6 +115,7 @@ def change(
     reply_to: ReplyTo = None,
     pin_policy: Policy = None,
     pin_min_length: MinLength = None,
+    trash_days: TrashDays = None,
 ) -> int:
     """Change the settings that are given; an empty one ("") is the service's own again."""
     from app.offline import open_administration
@@ -119,7 +123,7 @@ def change(
     given = _checked(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
-        pin_policy=pin_policy, pin_min_length=pin_min_length,
+        pin_policy=pin_policy, pin_min_length=pin_min_length, trash_days=trash_days,
     )  # fmt: skip
 
     async def work() -> int:

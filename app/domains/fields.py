@@ -6,6 +6,7 @@ from app import fields
 from app.domains.model import DomainSettings, PinPolicy
 
 LONGEST_NAME = 100  # characters of a sender's name
+LEAST_TRASH_DAYS, MOST_TRASH_DAYS = 1, 3650
 SHORTEST_PIN, LONGEST_PIN = 4, 32  # digits that pin_min_length may ask for
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:-([A-Za-z]{4}))?(?:-([A-Za-z]{2}|[0-9]{3}))?")
@@ -64,4 +65,15 @@ def pin_min_length(text: str | int | None) -> int:
         raise ValueError(f"must be {SHORTEST_PIN} to {LONGEST_PIN}")
     if not SHORTEST_PIN <= int(text) <= LONGEST_PIN:
         raise ValueError(f"must be {SHORTEST_PIN} to {LONGEST_PIN}")
+    return int(text)
+
+
+def trash_days(text: str | int | None) -> int | None:
+    """For how many days a deleted message can be restored; empty: the service's."""
+    if text is None or text == "":
+        return None
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,5}", text):
+        raise ValueError(f"must be {LEAST_TRASH_DAYS} to {MOST_TRASH_DAYS}")
+    if not LEAST_TRASH_DAYS <= int(text) <= MOST_TRASH_DAYS:
+        raise ValueError(f"must be {LEAST_TRASH_DAYS} to {MOST_TRASH_DAYS}")
     return int(text)

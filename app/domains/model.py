@@ -26,6 +26,7 @@ class DomainSettings:
     reply_to: str | None = None
     pin_policy: PinPolicy = PinPolicy.WARN
     pin_min_length: int = 6  # digits
+    trash_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

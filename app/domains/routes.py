@@ -50,6 +50,14 @@ MinLength = Annotated[
         json_schema_extra={"minimum": fields.SHORTEST_PIN, "maximum": fields.LONGEST_PIN},
     ),
 ]
+TrashDays = Annotated[
+    int | None,
+    AfterValidator(fields.trash_days),
+    Field(
+        description="for how many days a deleted message can be restored; null: VOICEMAIL_TRASH_DAYS",
+        json_schema_extra={"minimum": fields.LEAST_TRASH_DAYS, "maximum": fields.MOST_TRASH_DAYS},
+    ),
+]
 SenderName = Annotated[str | None, AfterValidator(fields.sender_name), Field(description="up to 100 characters")]
 
 
@@ -65,6 +73,7 @@ class DomainOut(BaseModel):
     reply_to: str | None
     pin_policy: Annotated[PinPolicy, Field(description="what happens to a new PIN that is easily guessed")]
     pin_min_length: Annotated[int, Field(description="how many digits a new PIN should have")]
+    trash_days: Annotated[int | None, Field(description="for how many days a deleted message can be restored")]
     default: Annotated[bool, Field(description="whether it is VOICEMAIL_DOMAIN, which is never deleted")]
 
 
@@ -79,6 +88,7 @@ class _Settings(BaseModel):
     reply_to: Address = None
     pin_policy: Policy = PinPolicy.WARN
     pin_min_length: MinLength = DomainSettings().pin_min_length
+    trash_days: TrashDays = None
     default: Annotated[Any, Field(description="ignored")] = None
 
 
@@ -165,6 +175,7 @@ class DomainRoutes:
             reply_to=settings.reply_to,
             pin_policy=settings.pin_policy,
             pin_min_length=settings.pin_min_length,
+            trash_days=settings.trash_days,
             default=domain.name == self._domains.default,
         )
 
@@ -179,6 +190,7 @@ def _settings(body: _Settings) -> DomainSettings:
         reply_to=body.reply_to,
         pin_policy=fields.pin_policy(body.pin_policy),
         pin_min_length=fields.pin_min_length(body.pin_min_length),
+        trash_days=body.trash_days,
     )
 
 
