@@ -164,6 +164,7 @@ class Settings(BaseSettings):
     mails_at_once: Annotated[int, Field(ge=1, le=100)] = 10
     mails_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 30
     notify_max_age: Annotated[int, Field(ge=60)] = 24 * 3600
+    trash_days: Annotated[int, Field(ge=1, le=3650)] = 30
     audit_days: Annotated[int, Field(ge=1, le=36500)] = 365
     lockout_attempts: Annotated[int, Field(ge=0, le=1000)] = 10
     lockout_window: Annotated[int, Field(ge=1, le=7 * 86400)] = 900

@@ -92,14 +92,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             downloads_at_once=settings.downloads_at_once,
         )
         access, authenticator, refusals = open_access(resources, limits.failures)
-        removal = open_removal(resources, stack)
+        removal, phones = open_removal(resources, stack)
         announcer = Announcer(resources.jobs, mail_from=settings.mail_from, per_hour=settings.mails_per_hour)
         parts = [
             _basics(resources),
             access,
             await open_domains(resources),
             await open_mailboxes(resources, DroppedAddresses(resources.jobs, mail_from=settings.mail_from).tell),
-            open_messages(resources, announcer.announce),
+            open_messages(resources, announcer.announce, removal, phones),
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)

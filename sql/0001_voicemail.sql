@@ -13,6 +13,7 @@ CREATE TABLE voicemail.domain (
     pin_policy     text NOT NULL DEFAULT 'warn' CHECK (pin_policy IN ('off', 'warn', 'refuse')),  -- of new PINs that are weak
     pin_min_length integer NOT NULL DEFAULT 6 CHECK (pin_min_length BETWEEN 4 AND 32),  -- digits of a new PIN
     mail_domains   text[] NOT NULL DEFAULT '{}',          -- the only hosts that mails may go to, in small letters; none: any host
+    trash_days     integer CHECK (trash_days BETWEEN 1 AND 3650),  -- VOICEMAIL_TRASH_DAYS
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now()
 );
@@ -135,7 +136,7 @@ CREATE TABLE voicemail.recording (
 CREATE TABLE voicemail.removal (
     id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     message_id  uuid NOT NULL REFERENCES voicemail.message (id),
-    reason      text NOT NULL,                            -- 'after_mail'; its guard is read again at the moment of removal
+    reason      text NOT NULL,                            -- 'after_mail', 'trash' or 'delete'; its guard is read again at the moment of removal
     state       text NOT NULL DEFAULT 'asked' CHECK (state IN (
                     'asked',                              -- nothing was done yet
                     'deleting',                           -- the row may be deleted: the statement is under way, or was cut off
@@ -192,6 +193,44 @@ CREATE INDEX notice_due ON voicemail.notice (next_try_at) WHERE state = 'queued'
 -- For the limits of mails to dropped addresses.
 CREATE INDEX notice_domain ON voicemail.notice (domain, created_at) WHERE kind = 'dropped';
 CREATE INDEX notice_address ON voicemail.notice (lower(address), created_at) WHERE kind = 'dropped';
+
+-- The messages in the trash: every column of the row in voicemail_msgs, exactly as it was, so that it can be put back. The texts
+-- are bytes, because a switch database of encoding SQL_ASCII holds what is no UTF-8.
+CREATE TABLE voicemail.trash (
+    message_id    uuid PRIMARY KEY REFERENCES voicemail.message (id),
+    state         text NOT NULL CHECK (state IN (
+                      'moving',                           -- copied; the row is still in the mailbox, or was just deleted
+                      'kept',                             -- the row is deleted: only this one is left
+                      'restoring')),                      -- it is being put back: the row may be in the mailbox already
+    deleted_at    timestamptz NOT NULL DEFAULT now(),
+    file          text NOT NULL DEFAULT '',               -- its name in the trash folder; '': there was no recording
+    size          bigint,                                 -- bytes of that
+    created_epoch integer,
+    read_epoch    integer,
+    username      bytea,
+    domain        bytea,
+    uuid          bytea,
+    cid_name      bytea,
+    cid_number    bytea,
+    in_folder     bytea,
+    file_path     bytea,                                  -- while it is restored: where the recording goes
+    message_len   integer,
+    flags         bytea,
+    read_flags    bytea,
+    forwarded_by  bytea
+);
+CREATE INDEX trash_deleted ON voicemail.trash (deleted_at);
+
+-- Mailboxes whose phones are to be told how many messages there are, because this service changed some.
+CREATE TABLE voicemail.phone_update (
+    domain   text NOT NULL,
+    username text NOT NULL,
+    revision bigint NOT NULL DEFAULT 1,                   -- raised by every change
+    tries    integer NOT NULL DEFAULT 0,
+    due_at   timestamptz NOT NULL,                        -- the process that made the change does it sooner, unless it died
+    PRIMARY KEY (domain, username)
+);
+CREATE INDEX phone_update_due ON voicemail.phone_update (due_at);
 
 -- The ledger of mails: what was to be sent, and every outcome. What became of the recording says voicemail.removal.
 CREATE TABLE voicemail.notification (

@@ -22,6 +22,7 @@ MailFrom = Annotated[str | None, typer.Option(help="the sender of its mails; emp
 MailFromName = Annotated[str | None, typer.Option(help="the name beside the sender's address")]
 Policy = Annotated[str | None, typer.Option(help="of new PINs that are easily guessed: off, warn or refuse; empty: warn")]
 MinLength = Annotated[str | None, typer.Option(help="how many digits a new PIN should have: 4 to 32; empty: 6")]
+TrashDays = Annotated[str | None, typer.Option(help="how long a deleted message can be restored; empty: VOICEMAIL_TRASH_DAYS")]
 ReplyTo = Annotated[str | None, typer.Option(help="where answers to its mails go")]
 MailDomains = Annotated[str | None, typer.Option(help="the only hosts that its mails may go to, with commas; empty: any")]
 
@@ -35,6 +36,7 @@ _CHECKS: dict[str, Callable[[str], str | int | tuple[str, ...] | None]] = {
     "pin_policy": fields.pin_policy,
     "pin_min_length": fields.pin_min_length,
     "mail_domains": fields.mail_domains,
+    "trash_days": fields.trash_days,
 }
 
 
@@ -84,6 +86,7 @@ def create(
     pin_policy: Policy = None,
     pin_min_length: MinLength = None,
     mail_domains: MailDomains = None,
+    trash_days: TrashDays = None,
 ) -> int:
     """Make a domain."""
     from app.offline import open_administration
@@ -92,7 +95,7 @@ def create(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
         pin_policy=pin_policy, pin_min_length=pin_min_length,
-        mail_domains=mail_domains,
+        mail_domains=mail_domains, trash_days=trash_days,
     )  # fmt: skip
     new = HostedDomain(Domain.parse(name), DomainSettings(**given))  # type: ignore[arg-type]
 
@@ -118,6 +121,7 @@ def change(
     pin_policy: Policy = None,
     pin_min_length: MinLength = None,
     mail_domains: MailDomains = None,
+    trash_days: TrashDays = None,
 ) -> int:
     """Change the settings that are given; an empty one ("") is the service's own again."""
     from app.offline import open_administration
@@ -126,7 +130,7 @@ def change(
         description=description, time_zone=time_zone, language=language,
         mail_from=mail_from, mail_from_name=mail_from_name, reply_to=reply_to,
         pin_policy=pin_policy, pin_min_length=pin_min_length,
-        mail_domains=mail_domains,
+        mail_domains=mail_domains, trash_days=trash_days,
     )  # fmt: skip
 
     async def work() -> int:

@@ -8,6 +8,7 @@ from app.domains.model import DomainSettings, PinPolicy
 
 MOST_MAIL_DOMAINS = 50
 LONGEST_NAME = 100  # characters of a sender's name
+LEAST_TRASH_DAYS, MOST_TRASH_DAYS = 1, 3650
 SHORTEST_PIN, LONGEST_PIN = 4, 32  # digits that pin_min_length may ask for
 
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:-([A-Za-z]{4}))?(?:-([A-Za-z]{2}|[0-9]{3}))?")
@@ -81,3 +82,14 @@ def mail_domains(names: Sequence[str] | str | None) -> tuple[str, ...]:
         if fields.address_problem(f"a@{name}"):
             raise ValueError(f"name {number} is not the part of a mail address after the @, in ASCII, such as example.com")
     return tuple(dict.fromkeys(name.lower() for name in names))
+
+
+def trash_days(text: str | int | None) -> int | None:
+    """For how many days a deleted message can be restored; empty: the service's."""
+    if text is None or text == "":
+        return None
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,5}", text):
+        raise ValueError(f"must be {LEAST_TRASH_DAYS} to {MOST_TRASH_DAYS}")
+    if not LEAST_TRASH_DAYS <= int(text) <= MOST_TRASH_DAYS:
+        raise ValueError(f"must be {LEAST_TRASH_DAYS} to {MOST_TRASH_DAYS}")
+    return int(text)

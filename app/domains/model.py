@@ -27,6 +27,7 @@ class DomainSettings:
     pin_policy: PinPolicy = PinPolicy.WARN
     pin_min_length: int = 6  # digits
     mail_domains: tuple[str, ...] = ()  # the only hosts that mails may go to, in small letters; none: any host
+    trash_days: int | None = None
 
     def allows_mail_to(self, address: str) -> bool:
         """Whether mails of this domain may go to an address. A host's own name counts, and not the one above it."""

@@ -58,6 +58,14 @@ MailDomains = Annotated[
         json_schema_extra={"maxItems": fields.MOST_MAIL_DOMAINS},
     ),
 ]
+TrashDays = Annotated[
+    int | None,
+    AfterValidator(fields.trash_days),
+    Field(
+        description="for how many days a deleted message can be restored; null: VOICEMAIL_TRASH_DAYS",
+        json_schema_extra={"minimum": fields.LEAST_TRASH_DAYS, "maximum": fields.MOST_TRASH_DAYS},
+    ),
+]
 SenderName = Annotated[str | None, AfterValidator(fields.sender_name), Field(description="up to 100 characters")]
 
 
@@ -74,6 +82,7 @@ class DomainOut(BaseModel):
     pin_policy: Annotated[PinPolicy, Field(description="what happens to a new PIN that is easily guessed")]
     pin_min_length: Annotated[int, Field(description="how many digits a new PIN should have")]
     mail_domains: Annotated[list[str], Field(description="the only hosts that mails may go to; []: any")]
+    trash_days: Annotated[int | None, Field(description="for how many days a deleted message can be restored")]
     default: Annotated[bool, Field(description="whether it is VOICEMAIL_DOMAIN, which is never deleted")]
 
 
@@ -89,6 +98,7 @@ class _Settings(BaseModel):
     pin_policy: Policy = PinPolicy.WARN
     pin_min_length: MinLength = DomainSettings().pin_min_length
     mail_domains: MailDomains = None
+    trash_days: TrashDays = None
     default: Annotated[Any, Field(description="ignored")] = None
 
 
@@ -176,6 +186,7 @@ class DomainRoutes:
             pin_policy=settings.pin_policy,
             pin_min_length=settings.pin_min_length,
             mail_domains=list(settings.mail_domains),
+            trash_days=settings.trash_days,
             default=domain.name == self._domains.default,
         )
 
@@ -191,6 +202,7 @@ def _settings(body: _Settings) -> DomainSettings:
         pin_policy=fields.pin_policy(body.pin_policy),
         pin_min_length=fields.pin_min_length(body.pin_min_length),
         mail_domains=tuple(body.mail_domains or ()),
+        trash_days=body.trash_days,
     )
 
 

@@ -7,7 +7,10 @@ from app.addressing import Domain
 from app.database.pool import Connection
 from app.domains.model import DomainSettings, HostedDomain, PinPolicy
 
-_COLUMNS = "name, description, time_zone, language, mail_from, mail_from_name, reply_to, pin_policy, pin_min_length, mail_domains"
+_COLUMNS = (
+    "name, description, time_zone, language, mail_from, mail_from_name, reply_to, pin_policy, pin_min_length, mail_domains,"
+    " trash_days"
+)
 # $1 in the first two: the names that the caller may see, NULL for every one.
 PAGE = f"SELECT {_COLUMNS} FROM voicemail.domain WHERE $1::text[] IS NULL OR name = ANY ($1) ORDER BY name LIMIT $2 OFFSET $3"  # noqa: S608
 COUNT = "SELECT count(*) FROM voicemail.domain WHERE $1::text[] IS NULL OR name = ANY ($1)"
@@ -15,13 +18,14 @@ GET = f"SELECT {_COLUMNS} FROM voicemail.domain WHERE name = $1"  # noqa: S608 -
 LOCK = f"{GET} FOR UPDATE"  # also keeps mailboxes and tokens from being made in it, whose foreign keys need the row
 INSERT = """
 INSERT INTO voicemail.domain
-    (name, description, time_zone, language, mail_from, mail_from_name, reply_to, pin_policy, pin_min_length, mail_domains)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    (name, description, time_zone, language, mail_from, mail_from_name, reply_to, pin_policy, pin_min_length, mail_domains,
+     trash_days)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT DO NOTHING RETURNING name
 """
 UPDATE = """
 UPDATE voicemail.domain SET description = $2, time_zone = $3, language = $4, mail_from = $5, mail_from_name = $6, reply_to = $7,
-    pin_policy = $8, pin_min_length = $9, mail_domains = $10, updated_at = now()
+    pin_policy = $8, pin_min_length = $9, mail_domains = $10, trash_days = $11, updated_at = now()
 WHERE name = $1
 """
 DELETE = "DELETE FROM voicemail.domain WHERE name = $1"
@@ -99,6 +103,7 @@ def _values(settings: DomainSettings) -> tuple[str | int | list[str] | None, ...
         settings.pin_policy,
         settings.pin_min_length,
         list(settings.mail_domains),
+        settings.trash_days,
     )
 
 
@@ -113,5 +118,6 @@ def _hosted(row: Mapping[str, Any]) -> HostedDomain:
         pin_policy=PinPolicy(row["pin_policy"]),
         pin_min_length=row["pin_min_length"],
         mail_domains=tuple(row["mail_domains"]),
+        trash_days=row["trash_days"],
     )
     return HostedDomain(Domain(row["name"]), settings)

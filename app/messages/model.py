@@ -1,10 +1,22 @@
 """A message of the API: a row of the switch, its id, and the facts of its recording."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import UUID
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.switch.tables.model import DELETED, MessageRow, readable
+
+URGENT, SAVED = "A_URGENT", "save"  # in read_flags and in flags
+
+
+class RecordingState(StrEnum):
+    """What can be heard of a message."""
+
+    READY = "ready"
+    GROWING = "growing"  # it is there, and was not read yet: it may still be written to
+    MISSING = "missing"  # there is no such file, or none that this service may read
+    DAMAGED = "damaged"  # it is empty, or no audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +29,11 @@ class RecordingFacts:
     sha256: str | None  # hexadecimal; None: not computed
     damage: str = ""  # why the facts are missing; "" if all is well
 
+    @property
+    def whole(self) -> bool:
+        """Whether it holds audio, as far as this service can tell."""
+        return not self.damage and self.duration != 0
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -26,6 +43,7 @@ class Message:
     row: MessageRow
     recording: RecordingFacts | None = None
     time_zone: str | None = None  # the mailbox's own, else its domain's; None: the service's
+    mail: str | None = None  # the state of its notification; None: there is none
 
     @property
     def address(self) -> MailboxAddress:

@@ -5,26 +5,36 @@ that is asked for: neither a hash nor a look at the table is needed. Rows that a
 rows whose texts no index can hold.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from app.database.readers import Readers
-from app.messages.model import Message
+from app.messages.model import SAVED, URGENT, Message, RecordingState
+from app.messages.store import WHOLE
 from app.switch.tables import messages as store
 
-# id or None, created_epoch, caller_name, caller_number, duration, read, extension, domain, the time zone of the mailbox or else
-# of its domain or None, total. Texts are as the switch has them. By position: a name for each value of each row would cost as
-# much as reading them.
-Line: TypeAlias = tuple[str | None, int, str, str, int, bool, str, str, str | None, int]
+# id or None, created_epoch, caller_name, caller_number, duration, read_epoch, extension, domain, urgent, saved, forwarded_by,
+# file_path, the recording's size or None, whether it holds audio or None, the state of the mail or None, the time zone of the
+# mailbox or else of its domain or None, total. Texts are as the switch has them. By position: a name for each value of each row
+# would cost as much as reading them.
+Line: TypeAlias = tuple[
+    str | None, int, str, str, int, int, str, str, bool, bool, str, str, int | None, bool | None, str | None, str | None, int
+]
 
 _LINE = """coalesce(p.created_epoch, 0)::bigint, coalesce(p.cid_name, ''), coalesce(p.cid_number, ''),
-    greatest(p.message_len, 0)::bigint, coalesce(p.read_epoch, 0) > 0, coalesce(p.username, ''), coalesce(p.domain, '')"""
-_ID = """(
-        SELECT m.id::text FROM voicemail.message m
+    greatest(p.message_len, 0)::bigint, coalesce(p.read_epoch, 0)::bigint, coalesce(p.username, ''), coalesce(p.domain, ''),
+    p.read_flags IS NOT DISTINCT FROM 'A_URGENT', p.flags IS NOT DISTINCT FROM 'save', coalesce(p.forwarded_by, ''),
+    coalesce(p.file_path, '')"""
+# LIMIT keeps PostgreSQL from joining whole tables: each message's record, recording and mail are looked up by their keys.
+_RECORD = """LEFT JOIN LATERAL (
+        SELECT m.id::text, r.size, {whole} AS whole, n.state FROM voicemail.message m
+        LEFT JOIN voicemail.recording r ON r.path = m.recording
+        LEFT JOIN voicemail.notification n ON n.message_id = m.id
         WHERE m.username = {username} AND m.domain = {domain} AND m.created_epoch = coalesce(p.created_epoch, 0)
           AND m.uuid = coalesce(p.uuid, '') AND m.file_path = coalesce(p.file_path, '') AND m.exact
-    )"""
+        LIMIT 1
+    ) m ON true"""
 # A part that names no column of the row is looked up once for the whole page.
 _ZONE = """coalesce(
         (SELECT b.time_zone FROM voicemail.mailbox b WHERE b.domain = {domain} AND b.extension = {username}),
@@ -38,8 +48,8 @@ def _page(choice: store.Choice, *, username: str = _USERNAME, domain: str = _DOM
     return f"""
 SELECT p.*, t.total FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {choice.where}) t
 LEFT JOIN LATERAL (
-    SELECT {_ID.format(username=username, domain=domain)}, {_LINE}, {_ZONE.format(username=username, domain=domain)}
-    FROM ({choice.rows}) p
+    SELECT m.id, {_LINE}, m.size, m.whole, m.state, {_ZONE.format(username=username, domain=domain)}
+    FROM ({choice.rows}) p {_RECORD.format(username=username, domain=domain, whole=WHOLE)}
 ) p ON true
 """  # noqa: S608 - constants of this module
 
@@ -62,6 +72,12 @@ class Lines:
 
     lines: Sequence[Line]
     total: int
+    unread: Mapping[str, RecordingState] = field(default_factory=dict)  # of recordings that the index does not have
+
+    @property
+    def not_indexed(self) -> list[str]:
+        """The recordings, by the switch's names, that the index does not have."""
+        return [line[11] for line in self.lines if line[13] is None]
 
     @property
     def complete(self) -> bool:
@@ -79,8 +95,9 @@ async def page(readers: Readers, domains: Collection[str] | None, extension: str
 
 def line(message: Message, total: int) -> Line:
     """A message of a page of ``total`` that was read in another way."""
-    row = message.row
+    row, facts = message.row, message.recording
     return (
-        str(message.id), row.created_epoch, row.caller_name, row.caller_number, max(row.duration, 0), message.read,
-        row.username, row.domain, message.time_zone, total,
+        str(message.id), row.created_epoch, row.caller_name, row.caller_number, max(row.duration, 0), row.read_epoch,
+        row.username, row.domain, row.read_flags == URGENT, row.flags == SAVED, row.forwarded_by, row.file_path,
+        None if facts is None else facts.size, None if facts is None else facts.whole, message.mail, message.time_zone, total,
     )  # fmt: skip

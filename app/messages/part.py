@@ -8,16 +8,22 @@ from app.http.metrics import Measure
 from app.http.queues import queue
 from app.jobs.claims import Claims
 from app.messages import heard, removal_store
+from app.messages.action_routes import ActionRoutes
+from app.messages.actions import MessageActions, reasons
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
 from app.messages.orphans import Orphans
+from app.messages.phone_updates import PhoneUpdates
 from app.messages.registry import Announce, Registry
 from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
+from app.messages.trash import Trash, TrashAside
+from app.messages.trash_purge import TrashPurge
 from app.recordings.index import RecordingIndex
+from app.recordings.trash import TrashFolder
 from app.recordings.watcher import RecordingWatcher
 from app.resources import Part, Resources
 from app.switch.esl.event_socket import Event
@@ -27,7 +33,7 @@ _REMOVALS_AT_ONCE = 5
 _ORPHANS = "Recordings older than ten minutes that no row of voicemail_msgs names; counted by the copy that leads"
 
 
-def open_messages(resources: Resources, announce: Announce) -> Part:
+def open_messages(resources: Resources, announce: Announce, removal: Removal, phones: PhoneUpdates) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
     registry = Registry(resources.pool, resources.switch.pool, resources.storage, announce, max_age=settings.notify_max_age)
@@ -43,6 +49,24 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     rescue = Rescue(resources.pool, resources.switch, resources.storage, intake.hint)
     orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
     messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
+    folder = TrashFolder(resources.storage, links=not settings.recordings_refuse_hard_links)
+    aside = TrashAside(resources.pool, resources.switch.pool, resources.storage, folder)
+    for reason in reasons(aside):
+        removal.register(reason)
+    trash = Trash(
+        pool=resources.pool,
+        readers=resources.readers,
+        switch=resources.switch,
+        storage=resources.storage,
+        folder=folder,
+        removal=removal,
+        phones=phones,
+        days=settings.trash_days,
+    )
+    purge = TrashPurge(resources.pool, trash, folder, days=settings.trash_days)
+    actions = MessageActions(
+        pool=resources.pool, switch=resources.switch, messages=messages, removal=removal, trash=trash, phones=phones
+    )
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -52,15 +76,15 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     resources.switch.socket.on_event(hear)
     resources.switch.socket.on_connect(lambda: intake.wake(full=True))
 
-    async def folder() -> str:
+    async def recordings() -> str:
         await index.check_folder()
         without_row = f"; {orphans.count} recordings without a row" if orphans.count else ""
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
-        always=(hearing.run,),
-        leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
+        routes=(MessageRoutes(messages, actions, Rendering(settings.zone), settings.public_url), ActionRoutes(actions)),
+        always=(hearing.run, phones.run),
+        leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, purge.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
         measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
         collectors=(registry.lag, index.indexed),
@@ -68,12 +92,13 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
             queue(resources.pool, "removals", "Removals of messages", removal_store.WAITING),
             queue(resources.pool, "announced_messages", "Messages that the switch announced and whose rows", heard.WAITING),
         ),
-        checks={"recordings": OneAtATime(folder)},
+        checks={"recordings": OneAtATime(recordings)},
     )
 
 
-def open_removal(resources: Resources, stack: AsyncExitStack) -> Removal:
-    """The only way a message leaves the switch; ``stack`` closes it."""
+def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, PhoneUpdates]:
+    """The only way a message leaves the switch, and what tells the phones; ``stack`` closes it."""
+    phones = PhoneUpdates(resources.pool, resources.switch.mwi)
     claims = Claims(resources.dsn)
     stack.push_async_callback(claims.close)
     removal = Removal(
@@ -82,6 +107,7 @@ def open_removal(resources: Resources, stack: AsyncExitStack) -> Removal:
         jobs=resources.jobs,
         claims=claims,
         storage=resources.storage,
+        phones=phones,
     )
     resources.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
-    return removal
+    return removal, phones

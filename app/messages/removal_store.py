@@ -55,6 +55,27 @@ SELECT m.id, $2, greatest(now(), m.seen_at + $3::interval) FROM voicemail.messag
 ON CONFLICT (message_id, reason) DO NOTHING
 RETURNING id, extract(epoch FROM next_try_at - now())::float8 AS delay
 """
+# For what somebody waits for: at once, and again if it was settled before.
+ASK_NOW = """
+INSERT INTO voicemail.removal AS r (message_id, reason) VALUES ($1, $2)
+ON CONFLICT (message_id, reason) DO UPDATE SET state = 'asked', detail = '', tries = 0, next_try_at = now(), asked_at = now(),
+    settled_at = NULL
+WHERE r.state IN ('deleted', 'kept')
+RETURNING id
+"""
+OF_REASON = "SELECT id FROM voicemail.removal WHERE message_id = $1 AND reason = $2"
+STATE = "SELECT state, detail FROM voicemail.removal WHERE id = $1"
+# Nothing was done yet, and nothing is to be done any more.
+CANCEL = """
+UPDATE voicemail.removal SET state = 'kept', detail = $2, settled_at = now() WHERE id = $1 AND state = 'asked'
+RETURNING message_id
+"""
+# The message is being put back: its file must not be removed any more, and is nobody's orphan meanwhile.
+STOP = """
+UPDATE voicemail.removal SET state = 'deleted', settled_at = now() WHERE message_id = $1 AND reason = $2
+    AND state NOT IN ('deleted', 'kept')
+"""
+FORGET = "DELETE FROM voicemail.removal WHERE message_id = $1 AND reason = $2 AND state IN ('deleted', 'kept')"
 # A try is counted before it is made, and nobody else makes one until its lease, or the pause that would follow it, has passed.
 BEGIN = """
 UPDATE voicemail.removal r
@@ -93,6 +114,39 @@ async def ask(connection: Connection, message_id: UUID, reason: str, settling: f
     """
     row = await connection.fetchrow(ASK, message_id, reason, timedelta(seconds=settling))
     return row and (UUID(int=row["id"].int), row["delay"])
+
+
+async def ask_now(connection: Connection, message_id: UUID, reason: str) -> UUID:
+    """Write down that a message is to go now; the removal's id, also if it is under way."""
+    found = await connection.fetchval(ASK_NOW, message_id, reason) or await connection.fetchval(OF_REASON, message_id, reason)
+    return UUID(int=found.int)
+
+
+async def of_reason(connection: Connection, message_id: UUID, reason: str) -> UUID | None:
+    """The id of a message's removal for this reason."""
+    found = await connection.fetchval(OF_REASON, message_id, reason)
+    return None if found is None else UUID(int=found.int)
+
+
+async def state(connection: Connection, removal_id: UUID) -> tuple[RemovalState, str]:
+    """The state of a removal and its detail."""
+    row = await connection.fetchrow(STATE, removal_id)
+    return (RemovalState(row[0]), row[1]) if row else (RemovalState.KEPT, "")
+
+
+async def cancel(connection: Connection, removal_id: UUID, detail: str) -> bool:
+    """Give up a removal that has deleted nothing yet; False if it has, or may have."""
+    return await connection.fetchval(CANCEL, removal_id, detail) is not None
+
+
+async def stop(connection: Connection, message_id: UUID, reason: str) -> None:
+    """End a removal whose message is being put back."""
+    await connection.execute(STOP, message_id, reason)
+
+
+async def forget(connection: Connection, message_id: UUID, reason: str) -> None:
+    """Forget a settled removal: the message is back."""
+    await connection.execute(FORGET, message_id, reason)
 
 
 async def begin(connection: Connection, removal_id: UUID, retries: Retries) -> RemovalTask | None:

@@ -1,6 +1,6 @@
 """The messages over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import AfterValidator, Field
@@ -13,6 +13,7 @@ from app.http.domain_query import DomainQuery, DomainsName, named_domain
 from app.http.files import stream
 from app.http.paging import Page, Paging
 from app.http.routing import Request, get
+from app.messages.actions import MessageActions
 from app.messages.rendering import LineOut, MessageOut, Rendering
 from app.messages.service import Messages
 
@@ -29,13 +30,15 @@ class MessageQuery(Paging):
 
     extension: Annotated[str, AfterValidator(_extension), Field(description="those of one mailbox")] | None = None
     domain: DomainsName = None
+    trash: Annotated[Literal["false", "true"], Field(description="true: those in the trash, and no other ones")] = "false"
 
 
 class MessageRoutes:
-    """List, show and download messages; no route changes a message."""
+    """List, show and download messages; no route here changes a message."""
 
-    def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
+    def __init__(self, messages: Messages, actions: MessageActions, rendering: Rendering, public_url: str) -> None:
         self._messages = messages
+        self._actions = actions
         self._rendering = rendering
         self._public_url = public_url
 
@@ -45,8 +48,15 @@ class MessageRoutes:
     async def list(self, request: Request, query: MessageQuery) -> Page[LineOut]:
         """A page of messages."""
         extension = None if query.extension is None else Extension(query.extension)
+        url = base_url(request.raw, self._public_url)
+        if query.trash == "true":
+            trashed = await self._actions.trashed(
+                request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset
+            )
+            data = self._rendering.trashed(trashed.lines, url, trashed.states)
+            return {"data": data, "limit": query.limit, "offset": query.offset, "total": trashed.total}
         page = await self._messages.page(request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset)
-        data = self._rendering.lines(page.lines, base_url(request.raw, self._public_url))
+        data = self._rendering.lines(page.lines, url, page.unread)
         return {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
 
     @get(
@@ -57,7 +67,8 @@ class MessageRoutes:
     async def show(self, request: Request, query: DomainQuery) -> MessageOut:
         """One message."""
         message = await self._messages.find(request.grant, request.path["key"], domain=query.domain)
-        return self._rendering.message(message, base_url(request.raw, self._public_url))
+        state = await self._messages.state(message)
+        return self._rendering.message(message, base_url(request.raw, self._public_url), state)
 
     @get(
         "/v1/voicemail/message/{key}/download",

@@ -4,6 +4,7 @@ A token of every domain also sees the messages of domains that this service does
 """
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 from app.access.audit.model import Action, AuditEntry, Result
@@ -15,9 +16,10 @@ from app.database.readers import Readers
 from app.errors import Invalid, NotFound
 from app.messages import pages
 from app.messages import store as records
-from app.messages.model import Message
+from app.messages.model import Message, RecordingState
 from app.messages.pages import Lines
 from app.messages.registry import Registry
+from app.messages.unindexed import Unindexed
 from app.recordings.storage import OpenRecording, RecordingStorage
 from app.switch.tables import messages as store
 from app.switch.tables.model import MessageRow, uuid_in
@@ -38,6 +40,7 @@ class Messages:
         self._registry = registry
         self._storage = storage
         self._readings = readings
+        self._unindexed = Unindexed(storage)
 
     async def page(
         self, grant: Grant, extension: Extension | None = None, *, domain: str | None = None, limit: int = 10, offset: int = 0
@@ -47,6 +50,8 @@ class Messages:
         They are those of ``domain`` (``*``: of all the grant's domains), or of the grant's default one. Raises ``NotFound``.
         """
         lines = await self._page(grant.reach(domain, extension, absent=_NO_DOMAIN), limit=limit, offset=offset)
+        if not_indexed := lines.not_indexed:
+            lines = replace(lines, unread=await self._unindexed.states(not_indexed))
         if lines.total or grant.domains is not None or domain in (None, "", EVERY):
             return lines
         if not await records.hosts(self._readers, domain):
@@ -66,6 +71,13 @@ class Messages:
         if found is None or found.flagged_deleted:
             raise NotFound(_ABSENT)
         return found
+
+    async def state(self, message: Message) -> RecordingState:
+        """The state of a message's recording at this moment."""
+        there = await asyncio.to_thread(self._unindexed.look, message.file_path)
+        if message.recording is None or there is RecordingState.MISSING:
+            return there
+        return RecordingState.READY if message.recording.whole else RecordingState.DAMAGED
 
     async def _page(self, reach: Reach, *, limit: int, offset: int) -> Lines:
         if self._switch_readers is self._readers:

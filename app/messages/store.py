@@ -16,11 +16,14 @@ _LOCK = 0x766F6963656D03  # "voicem", 3: only one process at a time gives ids
 _LONGEST = 2000  # bytes; PostgreSQL's index entries hold a third of a page, which is 2700
 
 LOCK = "SELECT pg_advisory_xact_lock($1)"
-_FACTS = """r.size, r.duration, r.codec, r.sha256, r.damage, coalesce(b.time_zone, d.time_zone)
+# Whether a recording of the index holds audio, as ``RecordingFacts.whole`` says.
+WHOLE = "(r.damage = '' AND r.duration IS DISTINCT FROM 0)"
+_FACTS = """r.size, r.duration, r.codec, r.sha256, r.damage, coalesce(b.time_zone, d.time_zone), n.state
 FROM voicemail.message m
 LEFT JOIN voicemail.recording r ON r.path = m.recording
 LEFT JOIN voicemail.mailbox b ON b.domain = m.domain AND b.extension = m.username
-LEFT JOIN voicemail.domain d ON d.name = m.domain"""
+LEFT JOIN voicemail.domain d ON d.name = m.domain
+LEFT JOIN voicemail.notification n ON n.message_id = m.id"""
 OF_KEYS = f"SELECT m.row_key, m.id, {_FACTS} WHERE m.row_key = ANY($1::bytea[])"
 OF_ID = """
 SELECT row_key, uuid, username FROM voicemail.message
@@ -62,9 +65,9 @@ async def messages(source: Source, rows: Sequence[MessageRow]) -> list[Message |
 
 
 def _message(row: MessageRow, record: Any) -> Message:
-    _, id_, size, duration, codec, sha256, damage, zone = record
+    _, id_, size, duration, codec, sha256, damage, zone, mail = record
     facts = None if size is None else RecordingFacts(size, duration, codec, sha256.hex() if sha256 else None, damage)
-    return Message(id_, row, facts, zone)
+    return Message(id_, row, facts, zone, mail)
 
 
 async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:

@@ -5,7 +5,7 @@ from uuid import UUID
 from app.database.pool import Connection
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import Mailbox
-from app.messages.removal import Reason
+from app.messages.reasons import Reason
 from app.notifications import store as ledger
 from app.notifications.model import AFTER_MAIL, Notification, NotificationState, RecipientState
 

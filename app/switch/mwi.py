@@ -4,6 +4,7 @@ mod_voicemail sends it after its own changes, but not after changes made in its 
 """
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from app.addressing import MailboxAddress
@@ -11,6 +12,7 @@ from app.errors import SwitchRefused
 from app.switch.commands import Command, message_waiting, vm_boxcount
 from app.switch.esl.reply import Reply
 
+_MOST_CORRECTIONS = 10
 _COUNTS = re.compile(r"(\d+):(\d+):\d+:\d+")
 
 
@@ -33,11 +35,27 @@ class MessageWaiting:
 
         Raises ``SwitchUnavailable``, or ``SwitchRefused`` when the switch does not count (no mod_voicemail, no such profile).
         """
+        new, saved = await self._count(address)
+        await self.send(address, new=new, saved=saved)
+
+    async def refresh_until_right(self, address: MailboxAddress, again: Callable[[], bool]) -> None:
+        """As ``refresh``, and again if the number changed meanwhile, unless ``again`` says that this is called again anyway.
+
+        A message that came between the count and the event would otherwise be hidden: the switch's own event was overtaken.
+        """
+        counted = await self._count(address)
+        for _ in range(_MOST_CORRECTIONS):
+            await self.send(address, new=counted[0], saved=counted[1])
+            before, counted = counted, await self._count(address)
+            if counted == before or again():
+                return
+
+    async def _count(self, address: MailboxAddress) -> tuple[int, int]:
         reply = await self._switch.command(vm_boxcount(address, profile=self._profile))
         counts = _COUNTS.fullmatch(reply.value)
         if counts is None:
             raise SwitchRefused(f"the switch did not count the messages of {address}")
-        await self.send(address, new=int(counts[1]), saved=int(counts[2]))
+        return int(counts[1]), int(counts[2])
 
     async def send(self, address: MailboxAddress, *, new: int, saved: int) -> None:
         """Tell the phones of a mailbox these numbers. Raises ``SwitchUnavailable`` or ``SwitchRefused``."""

@@ -13,11 +13,11 @@ from tests.support.pbx import DOMAIN, Site
 
 EMPTY = {"description": "", "time_zone": None, "language": None, "mail_from": None, "mail_from_name": None, "reply_to": None,
          "mail_domains": []}  # fmt: skip
-PINS = {"pin_policy": "warn", "pin_min_length": 6}
+PINS = {"pin_policy": "warn", "pin_min_length": 6, "trash_days": None}
 FULL = {
     "description": "A branch\nin Hà Nội 🎉", "time_zone": "Asia/Ho_Chi_Minh", "language": "vi", "mail_from": "voicemail@a.example",
     "mail_from_name": "Hộp thư thoại", "reply_to": "ops@a.example", "pin_policy": "refuse", "pin_min_length": 8,
-    "mail_domains": ["a.example", "mail.a.example"],
+    "mail_domains": ["a.example", "mail.a.example"], "trash_days": 7,
 }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ HOSTILE = [
      *((field, text) for field in ("mail_from", "reply_to") for text in
        [*HOSTILE, "x", "a@", "@b", "a@b c", "a@b,c@d", "A <a@b.example>", "a@b..c", "a@-b", "ä@b.example", "a@bé.example", "a@" + "b." * 130 + "c"]),
      *(("mail_from_name", text) for text in [*(text for text in HOSTILE if text not in {"%0A", "<x/>", "'; DROP TABLE x; --"}), " x", "x ", "\t"]),
-     ("description", "x" * 1001), ("description", "a\u0000b"), ("description", "\u001b[2J"), ("description", 5),
+     ("trash_days", 0), ("trash_days", 3651), ("trash_days", "5"), ("trash_days", True), ("description", "x" * 1001), ("description", "a\u0000b"), ("description", "\u001b[2J"), ("description", 5),
      ("mailfrom", "a@b.example"), ("id", "7d3b5e0c-9a44-4c58-8f1e-d0c5b8f1e7a2")],
 )  # fmt: skip
 async def test_a_wrong_field_is_named_and_nothing_is_made_or_changed(api: Site, name: str, field: str, value: object) -> None:

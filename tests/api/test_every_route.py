@@ -42,6 +42,7 @@ class Route:
 
 KEYS = ("{extension}", "{id}", "{lone}", "{lone id}")
 MESSAGES = ("{extension}", "{message}", "{lone}", "{lone message}")
+IDS = ("{message}", "{lone message}")  # an extension names no message to be changed
 IN_BOTH = "{extension}"  # to a token of the other domain it is that domain's own
 OWN_EVERYWHERE = (
     "GET /v1/voicemail/message/{key}",
@@ -61,6 +62,9 @@ ROUTES: dict[str, Route] = {
     "DELETE /v1/voicemail/{key}/lock": Route(Scope.MAILBOX_WRITE, KEYS),
     "GET /v1/voicemail/message": Route(Scope.MESSAGE_READ, foreign="list"),
     "GET /v1/voicemail/message/{key}": Route(Scope.MESSAGE_READ, MESSAGES),
+    "PATCH /v1/voicemail/message/{key}": Route(Scope.MESSAGE_WRITE, IDS, {}),
+    "DELETE /v1/voicemail/message/{key}": Route(Scope.MESSAGE_WRITE, IDS),
+    "POST /v1/voicemail/message/{key}/restore": Route(Scope.MESSAGE_WRITE, IDS),
     "GET /v1/voicemail/message/{key}/download": Route(Scope.MESSAGE_AUDIO, MESSAGES),
     "GET /v1/voicemail/message/{key}/notification": Route(Scope.NOTIFICATION_READ, MESSAGES),
     "GET /v1/token": Route(Scope.ADMIN, hidden=True, foreign="own"),

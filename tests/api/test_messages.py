@@ -49,8 +49,8 @@ async def leave(api: Site, extension: str, switch_pool: Pool) -> AsyncIterator[L
 
 def listed(message: dict[str, Any]) -> dict[str, Any]:
     """A message as a list shows it: without what is known of its recording."""
-    assert "recording" in message
-    return {key: value for key, value in message.items() if key != "recording"}
+    assert "audio" in message
+    return {key: value for key, value in message.items() if key != "audio"}
 
 
 async def refused(site: Site, path: str, status: int = 404) -> str:

@@ -53,7 +53,7 @@ async def test_a_call_becomes_a_mail_with_the_recording_and_a_message_in_the_api
     (message,) = page["data"]
     assert (message["id"], message["caller_id_name"], message["extension"]) == (left.uuid, "Alice Nguyễn", "101")
     whole = await site.get(f"/v1/voicemail/message/{left.uuid}")
-    assert message["duration"] == int(whole["recording"]["duration"])
+    assert message["duration"] == int(whole["audio"]["duration"])
     assert message["created_at"].endswith("+07:00")
     async with site.client.get(message["download_url"]) as download:
         assert download.content_type == "audio/wav"

@@ -116,12 +116,15 @@ async def test_a_domain_is_made_listed_shown_changed_and_deleted(offline: Site) 
         "create", "a.example", "--description", "A branch", "--time-zone", "Asia/Ho_Chi_Minh", "--mail-from", "vm@a.example"
     )
     assert (await run("list")).splitlines() == ["a.example\t-\tA branch", "lab.local\tdefault\t"]
-    await run("change", "a.example", "--language", "VI", "--time-zone", "", "--mail-domains", "A.example, mail.a.example,")
+    await run(
+        "change", "a.example", "--language", "VI", "--time-zone", "", "--mail-domains", "A.example, mail.a.example,",
+        "--trash-days", "9",
+    )  # fmt: skip
     shown = dict(line.split("\t") for line in (await run("show", "a.example")).splitlines())
     assert shown == {
         "name": "a.example", "description": "A branch", "time_zone": "", "language": "vi", "mail_from": "vm@a.example",
         "mail_from_name": "", "reply_to": "", "pin_policy": "warn", "pin_min_length": "6",
-        "mail_domains": "a.example,mail.a.example",
+        "mail_domains": "a.example,mail.a.example", "trash_days": "9",
     }  # fmt: skip
     await run("delete", "a.example")
     assert (await run("list")).splitlines() == ["lab.local\tdefault\t"]

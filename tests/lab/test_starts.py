@@ -119,7 +119,7 @@ async def test_a_call_to_the_dialplan_leaves_a_message_that_is_mailed(site: Site
     page = await site.get("/v1/voicemail/message?extension=101")
     assert page["total"] == 1
     whole = await site.get(f"/v1/voicemail/message/{page['data'][0]['id']}")
-    assert whole["recording"]["duration"] >= 1
+    assert whole["audio"]["duration"] >= 1
 
 
 async def test_the_lamp_goes_on_with_a_message_and_out_when_it_is_deleted_after_its_mail(site: Site) -> None:

@@ -13,8 +13,9 @@ from app.jobs.queue import Jobs
 from app.mailboxes import store as mailboxes
 from app.mailboxes.model import DirectoryState, DirectoryStatus, Mailbox
 from app.messages import removal_store
+from app.messages.reasons import Pace
 from app.messages.registry import Registry
-from app.messages.removal import Pace, Removal
+from app.messages.removal import Removal
 from app.notifications import after_mail
 from app.notifications import store as ledger
 from app.notifications.announce import Announcer

@@ -29,6 +29,9 @@ class Action(StrEnum):
     PIN_READ = "pin.read"
     PIN_REKEY = "pin.rekey"  # PINs were encrypted anew with another key
     MESSAGE_AUDIO = "message.audio"
+    MESSAGE_CHANGE = "message.change"  # marked read, unread, saved or not saved
+    MESSAGE_DELETE = "message.delete"  # to the trash, or for good
+    MESSAGE_RESTORE = "message.restore"  # from the trash
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
     DOMAIN_CREATE = "domain.create"
     DOMAIN_CHANGE = "domain.change"

@@ -16,7 +16,8 @@ from app.switch.tables.model import MessageRow, uuid_in
 _COLUMNS = """coalesce(domain, '') AS domain, coalesce(username, '') AS username, coalesce(uuid, '') AS uuid,
     coalesce(file_path, '') AS file_path, coalesce(cid_name, '') AS cid_name, coalesce(cid_number, '') AS cid_number,
     coalesce(created_epoch, 0)::bigint AS created_epoch, coalesce(read_epoch, 0)::bigint AS read_epoch,
-    coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags"""
+    coalesce(message_len, 0)::bigint AS message_len, coalesce(flags, '') AS flags, coalesce(read_flags, '') AS read_flags,
+    coalesce(forwarded_by, '') AS forwarded_by"""
 _SHOWN = "flags IS DISTINCT FROM 'delete'"
 # The service's own indexes (indexes.py) are in the mailbox's order: in one mailbox no two messages of a second have one uuid.
 _MAILBOX_ORDER = "r.created_epoch DESC NULLS LAST, r.uuid"
@@ -103,7 +104,7 @@ WHERE coalesce(uuid, '') !~ '^[0-9A-Fa-f-]{{36}}$' AND (username = $1 OR ($1 = '
 
 # By the service's own index on file_path. Never from what this service has recorded: a row it has not met yet counts too.
 NAMES_FILE = "SELECT EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $1)"
-_SAME = """(uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND domain IS NULL))
+SAME = """(uuid = $3 OR ($3 = '' AND uuid IS NULL)) AND (domain = $1 OR ($1 = '' AND domain IS NULL))
     AND (username = $2 OR ($2 = '' AND username IS NULL)) AND (file_path = $4 OR ($4 = '' AND file_path IS NULL))"""
 _HEARD = "(coalesce(read_epoch, 0) > 0 OR flags IS NOT DISTINCT FROM 'save')"
 # PostgreSQL checks a row again if a phone changed it meanwhile, so what was heard or saved a moment ago is not deleted.
@@ -111,13 +112,13 @@ _HEARD = "(coalesce(read_epoch, 0) > 0 OR flags IS NOT DISTINCT FROM 'save')"
 REMOVE_ROW = f"""
 WITH removed AS (
     DELETE FROM voicemail_msgs
-    WHERE {_SAME} AND NOT ($5 AND ({_HEARD} OR EXISTS (SELECT FROM voicemail_msgs WHERE {_SAME} AND {_HEARD})))
+    WHERE {SAME} AND NOT ($5 AND ({_HEARD} OR EXISTS (SELECT FROM voicemail_msgs WHERE {SAME} AND {_HEARD})))
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM removed) AS removed,
-    (SELECT count(*) FROM voicemail_msgs WHERE {_SAME}) AS listed,
-    EXISTS (SELECT FROM voicemail_msgs WHERE {_SAME} AND {_HEARD}) AS heard,
-    EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $4 AND ({_SAME}) IS NOT TRUE) AS shares_file
+    (SELECT count(*) FROM voicemail_msgs WHERE {SAME}) AS listed,
+    EXISTS (SELECT FROM voicemail_msgs WHERE {SAME} AND {_HEARD}) AS heard,
+    EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $4 AND ({SAME}) IS NOT TRUE) AS shares_file
 """  # noqa: S608 - constants of this module
 
 # By the index on created_epoch. Ties stay together, so a slice ends where the next begins.

@@ -38,6 +38,8 @@ class MessageRow(NamedTuple):
     read_epoch: int  # 0: unread
     duration: int  # whole seconds, as the switch counted them
     flags: str
+    read_flags: str = ""
+    forwarded_by: str = ""
 
     @property
     def key(self) -> bytes:

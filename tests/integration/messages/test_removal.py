@@ -12,7 +12,7 @@ import pytest
 
 from app.database.pool import Pool
 from app.errors import Unavailable
-from app.messages.removal import Pace, Reason
+from app.messages.reasons import Pace, Reason
 from app.notifications.model import MailRetries, NotificationState, RecordingState
 from app.sandbox.mail import MailCatcher
 from app.sandbox.switch import StandInSwitch
