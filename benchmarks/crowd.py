@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import sys
 import time
 import zlib
+from dataclasses import dataclass
 
 import uvloop
 
@@ -28,6 +30,23 @@ def bomb(megabytes: int) -> bytes:
     return first + (packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)) * (megabytes - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Gets:
+    """How long GETs took, in seconds, and what the machine had to do with it."""
+
+    took: list[float]
+    late: list[float]  # how much later than asked a timer of the benchmark itself fired: the machine's share
+    busy: float  # the service's share of one processor
+
+    @property
+    def p99(self) -> float:
+        """Of the GETs."""
+        return sorted(self.took)[int(len(self.took) * 0.99)]
+
+    def __str__(self) -> str:
+        return f"{percentiles(self.took)} (a timer beside them was late by {percentiles(self.late)}; the service was busy {self.busy:.0%})"
+
+
 async def slow_clients(site: Site) -> float:
     """2,000 clients from 40 addresses that send half of a request and come again when they are closed. Returns the p99 of a GET."""
     before = await _gets(site)
@@ -40,11 +59,11 @@ async def slow_clients(site: Site) -> float:
         mails = [await site.mail.line() for _ in range(WRITES)]
         mailed = time.monotonic() - began
     say(
-        f"GET while {CLIENTS:,} clients have sent half of a request: {percentiles(took)} (aim: p99 100 ms); without them {percentiles(before)}; "
+        f"GET while {CLIENTS:,} clients have sent half of a request: {took} (aim: p99 100 ms); without them {before}; "
         f"meanwhile {len(states)} of {WRITES} mailboxes written, {states.count('applied')} applied at once, "
-        f"{len(mails)} of {WRITES} mails accepted in {mailed:.1f} s; memory {site.memory():.0f} MiB"
+        f"{len(mails)} of {WRITES} mails accepted in {mailed:.1f} s; memory {site.memory():.0f} MiB; load of the machine {os.getloadavg()[0]:.1f}"
     )
-    return _p99(took)
+    return took.p99
 
 
 async def bombs(site: Site) -> float:
@@ -76,30 +95,28 @@ async def bombs(site: Site) -> float:
     took = await _gets(site)
     await throws
     say(
-        f"GET while {BOMBS} bodies a second come that would inflate from {len(body) / 1e6:.1f} to 600 MB: {percentiles(took)} (aim: p99 100 ms); "
-        f"without them {percentiles(before)}"
+        f"GET while {BOMBS} bodies a second come that would inflate from {len(body) / 1e6:.1f} to 600 MB: {took} (aim: p99 100 ms); "
+        f"without them {before}; load of the machine {os.getloadavg()[0]:.1f}"
     )
-    return _p99(took)
+    return took.p99
 
 
-async def _gets(site: Site) -> list[float]:
+async def _gets(site: Site) -> Gets:
     """How long a GET takes, in turn over a connection that is kept and over one of its own."""
-    took = []
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    took, late = [], []
+    start, busy = time.monotonic(), site.busy()
+    while time.monotonic() < start + SECONDS:
         for headers in ({}, {"Connection": "close"}):
             began = time.monotonic()
             async with site.client.get("/v1/voicemail?limit=10", headers=headers) as answer:
                 await answer.read()
                 if answer.status != 200:
                     raise RuntimeError(f"a GET was answered with {answer.status}")
-            took.append(time.monotonic() - began)
+            done = time.monotonic()
+            took.append(done - began)
             await asyncio.sleep(EVERY)
-    return took
-
-
-def _p99(took: list[float]) -> float:
-    return sorted(took)[int(len(took) * 0.99)]
+            late.append(max(0.0, time.monotonic() - done - EVERY))
+    return Gets(took, late, (site.busy() - busy) / (time.monotonic() - start))
 
 
 async def clients(port: int, number: int) -> None:

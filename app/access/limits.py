@@ -8,12 +8,11 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from app.errors import TooManyRequests
+from app.networks import client_of
 
 _MOST = 10_000  # keys that a counter remembers
-_IPV6_PREFIX = 64  # one customer has at least so much: each of its addresses would be a new caller
 _TRY_AGAIN = 1.0  # seconds until another download may have ended
 
 
@@ -71,11 +70,11 @@ class FailureLimit:
 
     def reached(self, address: str) -> bool:
         """Whether the next failure from here is beyond the limit."""
-        return self._window.full(neighbourhood(address))
+        return self._window.full(client_of(address))
 
     def count(self, address: str) -> None:
         """A token from here was refused. Raises ``TooManyRequests`` beyond the limit."""
-        if wait := self._window.hit(neighbourhood(address)):
+        if wait := self._window.hit(client_of(address)):
             raise TooManyRequests("too many refused tokens from this address; a valid token is accepted all the same", wait)
 
 
@@ -124,12 +123,3 @@ class Limits:
         self.failures = FailureLimit(failures_a_minute)
         self.requests = RequestLimit(requests_a_second)
         self.downloads = DownloadLimit(downloads_at_once)
-
-
-def neighbourhood(address: str) -> str:
-    """An IPv4 address itself, an IPv6 address as the /64 that it is in; what is no address as it is."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((parsed, _IPV6_PREFIX), strict=False)) if isinstance(parsed, IPv6Address) else address

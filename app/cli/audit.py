@@ -34,13 +34,14 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
 ) -> int:
     """List it, newest first: time (UTC), who, address, action, mailbox or domain, target, result, count, request id, detail."""
-    from app.access.audit.model import Action, plain_address
+    from app.access.audit.model import Action
     from app.access.audit.service import Filter
+    from app.networks import plain
     from app.offline import open_administration
 
     if action is not None and action not in set(Action):
         raise typer.BadParameter("must be one of " + " ".join(Action), param_hint="--action")
-    if address is not None and not plain_address(address):
+    if address is not None and not plain(address):
         raise typer.BadParameter("must be an IP address", param_hint="--address")
     wanted = Filter(
         since=_moment(since, "--since"),
@@ -49,7 +50,7 @@ def show(
         extension=extension,
         who=who,
         action=Action(action) if action else None,
-        address=plain_address(address) if address else None,
+        address=plain(address) if address else None,
     )
 
     async def work() -> int:

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from aiohttp import web
 
-Network = IPv4Network | IPv6Network
+from app.networks import Address, Network, parsed
 
 _LONGEST_HOP = 64  # characters, an IPv6 address with brackets and port has fewer
 _HOP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::[0-9]{1,5})?|(?P<bare>[0-9A-Fa-f:.]+)")
@@ -70,16 +69,9 @@ def _hops(request: web.Request) -> Iterator[str]:
             yield hop.strip()
 
 
-def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+def _parsed(text: str) -> Address | None:
     match = _HOP.fullmatch(text)
-    if match is None:
-        return None
-    try:
-        address = ip_address(match["v6"] or match["v4"] or match["bare"])
-    except ValueError:
-        return None
-    # A socket for IPv6 shows an IPv4 client as ::ffff:192.0.2.1.
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+    return None if match is None else parsed(match["v6"] or match["v4"] or match["bare"])
 
 
 def _forwarded_scheme(request: web.Request) -> str:

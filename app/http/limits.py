@@ -1,12 +1,11 @@
 """What one client, and all of them together, may hold of this process: time, connections and descriptors."""
 
 import resource
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
+
+from app.networks import Network
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +29,7 @@ class ConnectionLimits:
     stall: float = 60.0  # in which a client must take something of what waits for it
     connections: int = 1000
     per_address: int = 64
-    unlimited: tuple[IPv4Network | IPv6Network, ...] = ()  # proxies, behind which all clients have one address
+    unlimited: tuple[Network, ...] = ()  # proxies, behind which all clients have one address
     backlog: int = _LARGEST_BACKLOG
 
 
@@ -51,29 +50,3 @@ def fit_descriptors(limits: ConnectionLimits, *, mails_at_once: int) -> Connecti
     connections = max(_FEWEST, (soft - own - backlog) // _A_CONNECTION)
     log.warning("few_descriptors", limit=soft, needed=needed, connections=connections)
     return replace(limits, connections=min(connections, limits.connections), backlog=backlog)
-
-
-@lru_cache(maxsize=4096)
-def address_group(address: str) -> str:
-    """What is counted as one address: of IPv6 the whole /64, because one client has all of it."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
-
-
-def lies_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Whether an address is in one of the networks."""
-    if not networks:
-        return False
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return any((mapped or parsed) in network for network in networks)

@@ -15,7 +15,8 @@ from aiohttp.http import RawRequestMessage
 
 from app.http.client_errors import ClientErrors
 from app.http.connection import Connection
-from app.http.limits import ConnectionLimits, address_group, lies_in
+from app.http.limits import ConnectionLimits
+from app.networks import client_of, lies_in
 
 _LOOK = 1.0  # seconds between looks at all connections, or less if a limit is short
 _LINGER = 2.0  # seconds in which a refused body is still read and dropped, so that the client sees the answer before a reset
@@ -73,7 +74,7 @@ class EdgeServer(web.Server):
         A connection whose request is being worked on does not count against its address: it ends by itself soon, and
         whoever sends whole requests is no slow client.
         """
-        limits, group = self.limits, address_group(connection.address)
+        limits, group = self.limits, client_of(connection.address)
         if not lies_in(connection.address, limits.unlimited):
             connection.group = group
             neighbours = self._groups.get(group, {})

@@ -156,6 +156,35 @@ async def test_a_refusal_with_an_unread_body_closes(port: int, lines: bytes, sta
     writer.close()
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5, 6\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: 5_0\r\n",
+        b"Content-Length: -5\r\n",
+        b"Content-Length : 5\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: identity, chunked, chunked\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b"X: a\r\n Transfer-Encoding: chunked\r\n",
+        b"X: a\rTransfer-Encoding: chunked\r\n",
+    ],
+)
+async def test_no_request_hides_in_the_body_of_another(port: int, framing: bytes) -> None:
+    head = b"PUT /v1/voicemail/101 HTTP/1.1\r\n" + framing + JSON + AUTHORIZED + b"\r\n"
+
+    raw = await exchange(port, head + b"0\r\n\r\n" + HEALTH)
+
+    assert parsed(raw).status == 400
+    assert raw.count(b"HTTP/1.") == 1
+    assert b'"status":"ok"' not in raw
+
+
 async def test_a_refusal_of_a_body_that_has_arrived_keeps_the_connection(port: int) -> None:
     head = b"PUT /v1/voicemail/101 HTTP/1.1\r\nHost: edge\r\nContent-Length: 2\r\n\r\n{}"
 

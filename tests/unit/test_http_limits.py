@@ -1,13 +1,12 @@
 """ConnectionLimits of the HTTP server: how many connections the descriptors allow, whose they are, and what the log says of clients."""
 
 import resource
-from ipaddress import ip_network
 
 import pytest
 import structlog
 
 from app.http.client_errors import ClientErrors
-from app.http.limits import ConnectionLimits, address_group, fit_descriptors, lies_in
+from app.http.limits import ConnectionLimits, fit_descriptors
 
 
 @pytest.mark.parametrize(
@@ -30,28 +29,6 @@ def test_connections_leave_descriptors_for_the_service(
 
     assert fit_descriptors(ConnectionLimits(), mails_at_once=10).connections == connections
     assert found == ([raised] if raised else [])
-
-
-@pytest.mark.parametrize(
-    ("address", "group"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-    ],
-)
-def test_an_address_of_ipv6_is_its_network(address: str, group: str) -> None:
-    assert address_group(address) == group
-
-
-def test_a_proxy_is_found_in_its_network() -> None:
-    networks = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
-
-    found = [lies_in(address, networks) for address in ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1", "11.1.1.1", "")]
-
-    assert found == [True, True, True, False, False]
 
 
 def test_a_flood_of_errors_is_a_line_a_minute() -> None:

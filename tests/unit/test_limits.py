@@ -4,7 +4,7 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from app.access.limits import DownloadLimit, FailureLimit, RequestLimit, Window, neighbourhood
+from app.access.limits import DownloadLimit, FailureLimit, RequestLimit, Window
 from app.errors import TooManyRequests
 
 
@@ -83,17 +83,6 @@ def test_many_addresses_cost_the_memory_of_ten_thousand() -> None:
         failures.count(str(IPv6Address((0x20010DB8 << 96) + (number << 64))))
 
     assert len(failures._window) == 10_000
-
-
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [
-        ("192.0.2.1", "192.0.2.1"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::1", "2001:db8:1:3::/64"), ("::1", "::/64"), ("", ""), ("odd", "odd"),
-    ],
-)  # fmt: skip
-def test_an_ipv6_address_counts_as_its_64(address: str, key: str) -> None:
-    assert neighbourhood(address) == key
 
 
 def test_the_failures_of_a_64_are_those_of_one_caller() -> None:

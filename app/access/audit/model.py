@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
 from typing import Self
 from uuid import UUID
 
 from app.access.grant import Grant
 from app.access.origin import Actor
 from app.addressing import MailboxAddress
+from app.networks import plain
 from app.text import one_line
 
 _LONGEST = 255  # characters of a name
@@ -95,7 +95,7 @@ class AuditEntry:
             actor=origin.actor,
             name=clean(grant.name),
             token_id=grant.token_id,
-            address=plain_address(origin.address),
+            address=plain(origin.address),
             user_agent=clean(origin.user_agent),
             request_id=clean(origin.request_id),
             domain=None if domain is None else clean(domain),
@@ -120,18 +120,3 @@ def clean(text: str, limit: int = _LONGEST) -> str:
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text
     return one_line(text, limit)
-
-
-def plain_address(text: str) -> str:
-    """An IP address in its usual form, IPv4 also if it came over IPv6; "" for what is none, such as a local socket's."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return ""
-    mapped = address.ipv4_mapped if address.version == 6 else None
-    return str(mapped or address)
-
-
-def network_of(address: str) -> str:
-    """What refused requests are counted by: an IPv4 address, or the /64 of an IPv6 address, all of which is one customer's."""
-    return str(ip_network(f"{address}/64", strict=False)) if ":" in address else address

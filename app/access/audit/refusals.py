@@ -14,10 +14,11 @@ from uuid import UUID
 
 import structlog
 
-from app.access.audit.model import Action, AuditEntry, Result, clean, network_of, plain_address
+from app.access.audit.model import Action, AuditEntry, Result, clean
 from app.access.grant import Grant
 from app.access.origin import Actor
 from app.errors import DatabaseFailed, Forbidden, NotFound, Unauthorized, explained
+from app.networks import client_of, plain
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class Refusals:
         if result is None:
             return
         self._turn_over()
-        key = _Key(result, grant.name, grant.token_id, network_of(plain_address(address)))
+        key = _Key(result, grant.name, grant.token_id, client_of(plain(address)))
         counts = self._minute.counts
         if key in counts or len(counts) < _MOST_KEYS:
             counts[key] += 1

@@ -8,13 +8,14 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic.config import JsonDict
 
-from app.access.audit.model import Action, Line, Result, plain_address
+from app.access.audit.model import Action, Line, Result
 from app.access.audit.service import Audit, Filter
 from app.access.origin import Actor
 from app.access.scopes import Scope
 from app.http.domain_query import DomainFilter
 from app.http.paging import whole_number
 from app.http.routing import Request, get
+from app.networks import plain
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 _ACTIONS: list[str] = [action.value for action in Action]
@@ -35,7 +36,7 @@ def _time(value: Any) -> Any:
 
 
 def _address(text: str) -> str:
-    if not (address := plain_address(text)):
+    if not (address := plain(text)):
         raise ValueError("must be an IP address")
     return address
 

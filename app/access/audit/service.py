@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from app.access.audit import store
-from app.access.audit.model import Action, Line, clean, network_of
+from app.access.audit.model import Action, Line, clean
 from app.access.audit.store import Wanted
 from app.access.grant import Grant
 from app.access.scopes import EVERY, Scope
 from app.database.pool import Pool
 from app.errors import Invalid
+from app.networks import client_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLACE = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,18})")
@@ -66,7 +67,7 @@ def _wanted(grant: Grant, wanted: Filter) -> Wanted:
         name=None if wanted.who is None else clean(wanted.who),
         action=wanted.action,
         # Refused requests over IPv6 are counted by their network.
-        addresses=None if wanted.address is None else [wanted.address, network_of(wanted.address)],
+        addresses=None if wanted.address is None else [wanted.address, client_of(wanted.address)],
         since=wanted.since,
         until=wanted.until,
     )
