@@ -63,6 +63,7 @@ async def refused(site: Site, path: str, status: int = 404) -> str:
 
 async def test_a_message_is_its_row(api: Site, extension: str, leave: Leave) -> None:
     row = await leave(SAMPLE.read_bytes(), created_epoch=1_630_037_624, message_len=7, cid_name="089", cid_number="0891234567")
+    await api.until(f"/v1/voicemail/message/{row['uuid']}", recording="ready")
 
     page = await api.get(f"/v1/voicemail/message?extension={extension}")
 
