@@ -49,6 +49,7 @@ async def open_mailboxes(resources: Resources) -> Part:
         batches=batches,
         waiters=waiters,
         readings=resources.readings,
+        switch_readers=resources.switch.readers,
     )
     await when_database_answers(mailboxes.check_key)
     resources.switch.socket.on_event(phone.hear)

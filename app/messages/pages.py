@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 from app.database.readers import Readers
 from app.messages.model import Message
 from app.switch.tables import messages as store
+from app.switch.tables.search import NUMBER_KEPT, Key
 
 # id or None, created_epoch, caller_name, caller_number, duration, read, extension, domain, the time zone of the mailbox or else
-# of its domain or None, total. Texts are as the switch has them. By position: a name for each value of each row would cost as
-# much as reading them.
-Line: TypeAlias = tuple[str | None, int, str, str, int, bool, str, str, str | None, int]
+# of its domain or None, uuid and file_path in the last row of a full page (else None), total. Texts are as the switch has them.
+# By position: a name for each value of each row would cost as much as reading them.
+Line: TypeAlias = tuple[str | None, int, str, str, int, bool, str, str, str | None, str | None, str | None, int]
 
 _LINE = """coalesce(p.created_epoch, 0)::bigint, coalesce(p.cid_name, ''), coalesce(p.cid_number, ''),
     greatest(p.message_len, 0)::bigint, coalesce(p.read_epoch, 0) > 0, coalesce(p.username, ''), coalesce(p.domain, '')"""
@@ -30,6 +31,8 @@ _ZONE = """coalesce(
         (SELECT b.time_zone FROM voicemail.mailbox b WHERE b.domain = {domain} AND b.extension = {username}),
         (SELECT d.time_zone FROM voicemail.domain d WHERE d.name = {domain})
     )"""
+# For the cursor; the texts of every row would be half of the answer.
+_LAST = "CASE WHEN row_number() OVER () = {limit} THEN p.uuid END, CASE WHEN row_number() OVER () = {limit} THEN p.file_path END"
 _USERNAME, _DOMAIN = "coalesce(p.username, '')", "coalesce(p.domain, '')"
 
 
@@ -38,7 +41,8 @@ def _page(choice: store.Choice, *, username: str = _USERNAME, domain: str = _DOM
     return f"""
 SELECT p.*, t.total FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {choice.where}) t
 LEFT JOIN LATERAL (
-    SELECT {_ID.format(username=username, domain=domain)}, {_LINE}, {_ZONE.format(username=username, domain=domain)}
+    SELECT {_ID.format(username=username, domain=domain)}, {_LINE}, {_ZONE.format(username=username, domain=domain)},
+        {_LAST.format(limit=choice.limit)}
     FROM ({choice.rows}) p
 ) p ON true
 """  # noqa: S608 - constants of this module
@@ -58,10 +62,12 @@ PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A page: its lines, newest first, and how many there are in all."""
+    """A page: its lines, and how many there are in all; ``exact``: else there are more than ``total``."""
 
     lines: Sequence[Line]
     total: int
+    exact: bool = True
+    last: Key | None = None  # the place of the last line, if others follow
 
     @property
     def complete(self) -> bool:
@@ -74,7 +80,16 @@ async def page(readers: Readers, domains: Collection[str] | None, extension: str
     choice, parameters = store.choose(domains, extension)
     with store.reading_table():
         rows: list[Any] = await readers.fetch(PAGES[choice], *parameters, limit, offset)
-    return Lines(rows if rows[0][1] is not None else (), rows[0][-1])
+    lines, total = rows if rows[0][1] is not None else (), rows[0][-1]
+    return Lines(lines, total, last=following(lines, limit, offset, total))
+
+
+def following(lines: Sequence[Line], limit: int, offset: int, total: int) -> Key | None:
+    """The place of a page's last line if others follow it."""
+    if len(lines) < limit or offset + limit >= total:
+        return None
+    _, epoch, _, number, duration, _, username, domain, _, uuid, file_path, _ = lines[-1]
+    return Key(epoch, duration, number[:NUMBER_KEPT], uuid, file_path, domain, username)
 
 
 def line(message: Message, total: int) -> Line:
@@ -82,5 +97,5 @@ def line(message: Message, total: int) -> Line:
     row = message.row
     return (
         str(message.id), row.created_epoch, row.caller_name, row.caller_number, max(row.duration, 0), message.read,
-        row.username, row.domain, message.time_zone, total,
+        row.username, row.domain, message.time_zone, row.uuid, row.file_path, total,
     )  # fmt: skip

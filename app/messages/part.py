@@ -9,12 +9,15 @@ from app.jobs.claims import Claims
 from app.messages import removal_store
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
+from app.messages.mailbox import MailboxMessages
+from app.messages.mailbox_routes import MailboxMessageRoutes
 from app.messages.orphans import Orphans
 from app.messages.registry import Announce, Registry
 from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
+from app.messages.search import MessageSearch
 from app.messages.service import Messages
 from app.recordings.index import RecordingIndex
 from app.recordings.watcher import RecordingWatcher
@@ -43,6 +46,10 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
     messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
 
+    search = MessageSearch(resources.readers, resources.switch.readers, resources.switch.pool, messages)
+    of_mailbox = MailboxMessages(resources.pool, resources.switch.readers)
+    rendering, url = Rendering(settings.zone), settings.public_url
+
     def hear(event: Event) -> None:
         hearing.hear(event)
         if resources.leader.leading:
@@ -57,7 +64,10 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
+        routes=(
+            MessageRoutes(messages, search, rendering, url),
+            MailboxMessageRoutes(of_mailbox, search, rendering, url),
+        ),
         always=(hearing.run,),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},

@@ -76,7 +76,7 @@ class Rendering:
                 "read": read,
                 "domain": domain if domain.isascii() else readable(domain),
             }
-            for id_, epoch, name, number, duration, read, extension, domain, zone, _ in lines
+            for id_, epoch, name, number, duration, read, extension, domain, zone, _, _, _ in lines
         ]
 
     def message(self, message: Message, base_url: str) -> MessageOut:

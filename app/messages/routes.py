@@ -1,53 +1,43 @@
 """The messages over HTTP."""
 
-from typing import Annotated
-
 from aiohttp import web
-from pydantic import AfterValidator, Field
 
 from app.access.scopes import Scope
-from app.addressing import Extension
-from app.errors import Invalid
 from app.http.base_url import base_url
-from app.http.domain_query import DomainQuery, DomainsName, named_domain
+from app.http.domain_query import DomainQuery, named_domain
 from app.http.files import stream
-from app.http.paging import Page, Paging
 from app.http.routing import Request, get
-from app.messages.rendering import LineOut, MessageOut, Rendering
+from app.messages.queries import MessagePage, MessageQuery, message_page
+from app.messages.rendering import MessageOut, Rendering
+from app.messages.search import MessageSearch
 from app.messages.service import Messages
-
-
-def _extension(text: str) -> str:
-    try:
-        return Extension.parse(text)
-    except Invalid as error:
-        raise ValueError(error.errors[0].message) from None
-
-
-class MessageQuery(Paging):
-    """Which messages are wanted."""
-
-    extension: Annotated[str, AfterValidator(_extension), Field(description="those of one mailbox")] | None = None
-    domain: DomainsName = None
 
 
 class MessageRoutes:
     """List, show and download messages; no route changes a message."""
 
-    def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
+    def __init__(self, messages: Messages, search: MessageSearch, rendering: Rendering, public_url: str) -> None:
         self._messages = messages
+        self._search = search
         self._rendering = rendering
         self._public_url = public_url
 
     # The answers are built as plain dicts: to validate and dump fifty models takes longer than to read their rows.
 
-    @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first")
-    async def list(self, request: Request, query: MessageQuery) -> Page[LineOut]:
+    @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first unless sorted otherwise")
+    async def list(self, request: Request, query: MessageQuery) -> MessagePage:
         """A page of messages."""
-        extension = None if query.extension is None else Extension(query.extension)
-        page = await self._messages.page(request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset)
+        page = await self._search.page(
+            request.grant,
+            query.wanted(query.extensions),
+            domain=query.domain,
+            sort=query.order,
+            cursor=query.cursor,
+            limit=query.limit,
+            offset=query.offset,
+        )
         data = self._rendering.lines(page.lines, base_url(request.raw, self._public_url))
-        return {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
+        return message_page(data, page, query)
 
     @get(
         "/v1/voicemail/message/{key}",

@@ -73,7 +73,8 @@ class Messages:
             if found.complete:
                 return found
         rows, total = await store.page(self._switch_readers, reach.domains, reach.extension, limit=limit, offset=offset)
-        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
+        lines = [pages.line(message, total) for message in await self.of_rows(rows)]
+        return Lines(lines, total, last=pages.following(lines, limit, offset, total))
 
     async def _live(self, id_: UUID, reach: Reach) -> Message | None:
         """The message with this id while its row is on the switch, flagged deleted or not.
@@ -87,7 +88,7 @@ class Messages:
         else:  # not recorded yet, perhaps
             uuids = [str(id_), str(id_).upper()]
             rows = await store.with_uuids_within(self._switch_readers, uuids, reach.domains, reach.extension)
-        return next((message for message in await self._of_rows(rows) if message.id == id_), None)
+        return next((message for message in await self.of_rows(rows) if message.id == id_), None)
 
     async def audio(self, grant: Grant, key: str, *, domain: str | None = None) -> OpenRecording:
         """The recording of the message that ``find`` finds, open: the caller closes it. The audit has it before anybody else.
@@ -121,9 +122,9 @@ class Messages:
             return None
         reach = grant.reach(domain, extension)
         row = await store.newest(self._switch_readers, reach.domains, extension)
-        return (await self._of_rows([row]))[0] if row else None
+        return (await self.of_rows([row]))[0] if row else None
 
-    async def _of_rows(self, rows: list[MessageRow]) -> list[Message]:
+    async def of_rows(self, rows: list[MessageRow]) -> list[Message]:
         """The messages of the rows. Rows without an id are recorded now."""
         if not rows:
             return []

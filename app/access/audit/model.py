@@ -8,7 +8,7 @@ from typing import Self
 from uuid import UUID
 
 from app.access.grant import Grant
-from app.access.origin import Actor
+from app.access.origin import Actor, Claim
 from app.addressing import MailboxAddress
 from app.text import one_line
 
@@ -67,6 +67,7 @@ class AuditEntry:
     detail: str = ""
     count: int = 1
     at: datetime | None = None  # None: now
+    claim: Claim | None = None  # of a request with an Idempotency-Key; not kept here
 
     @classmethod
     def of(
@@ -100,6 +101,7 @@ class AuditEntry:
             target=clean(str(target)),
             detail=clean(detail, _LONGEST_DETAIL),
             count=count,
+            claim=origin.claim,
         )
 
 
