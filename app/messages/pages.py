@@ -88,8 +88,8 @@ def following(lines: Sequence[Line], limit: int, offset: int, total: int) -> Key
     """The place of a page's last line if others follow it."""
     if len(lines) < limit or offset + limit >= total:
         return None
-    _, epoch, _, number, duration, _, username, domain, _, uuid, file_path, _ = lines[-1]
-    return Key(epoch, duration, number[:NUMBER_KEPT], uuid, file_path, domain, username)
+    last = lines[-1]
+    return Key(last[1], last[4], last[3][:NUMBER_KEPT], last[-3], last[-2], last[7], last[6])
 
 
 def line(message: Message, total: int) -> Line:

@@ -1,5 +1,6 @@
 """Messages by filters, in any order, from a cursor on."""
 
+import asyncio
 from dataclasses import dataclass
 
 from app.access.grant import Grant
@@ -16,6 +17,7 @@ from app.switch.tables import search
 from app.switch.tables.search import Search, Sort
 
 _NO_DOMAIN = "there is no such domain"
+_AT_ONCE = 4  # searches: a part of a name may take a second, and the intake needs connections of the same pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class MessageSearch:
         self._switch_readers = switch_readers
         self._switch_pool = switch_pool
         self._messages = messages
+        self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def page(
         self,
@@ -87,7 +90,8 @@ class MessageSearch:
 
     async def _page(self, wanted: Search, *, limit: int, offset: int) -> Lines:
         try:
-            found = await search.find(self._switch_pool, self._switch_readers, wanted, limit=limit, offset=offset)
+            async with self._free:
+                found = await search.find(self._switch_pool, self._switch_readers, wanted, limit=limit, offset=offset)
         except UnfitValue:
             if wanted.after is None:
                 raise
