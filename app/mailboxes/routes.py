@@ -49,7 +49,9 @@ class MailboxRoutes:
     @get("/v1/voicemail", scope=Scope.MAILBOX_READ, summary="List mailboxes by extension")
     async def list(self, request: Request, query: ListQuery) -> Page[MailboxOut]:
         """A page of mailboxes."""
-        found, total = await self._mailboxes.page(request.grant, asked=query.domain, limit=query.limit, offset=query.offset)
+        found, total = await self._mailboxes.page(
+            request.grant, asked=query.domain, limit=query.limit, offset=query.offset, counted=bool(query.counts)
+        )
         data = [self._shown(mailbox, request.grant) for mailbox in found]
         if query.counts:
             for shown, counts in zip(data, await self._mailboxes.counts(request.grant, found), strict=True):

@@ -94,9 +94,16 @@ class Mailboxes:
         async with self._pool.acquire() as connection:
             return await batch_store.backlog(connection, self._folders.only)
 
-    async def page(self, grant: Grant, *, asked: str | None, limit: int, offset: int) -> tuple[list[Mailbox], int]:
-        """Mailboxes by domain and extension, and how many there are. ``asked`` may be ``*``: all domains of the grant."""
+    async def page(
+        self, grant: Grant, *, asked: str | None, limit: int, offset: int, counted: bool = False
+    ) -> tuple[list[Mailbox], int]:
+        """Mailboxes by domain and extension, and how many there are. ``asked`` may be ``*``: all domains of the grant.
+
+        ``counted``: ``counts`` is asked for next.
+        """
         grant.require(Scope.MAILBOX_READ)
+        if counted:
+            grant.require(Scope.MESSAGE_READ)
         domains = grant.domains_for(asked, absent=_NO_DOMAIN)
         async with self._pool.acquire() as connection:
             mailboxes, total = await store.page(connection, domains, grant.mailbox, limit=limit, offset=offset)
