@@ -91,7 +91,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             requests_a_second=settings.requests_a_second,
             downloads_at_once=settings.downloads_at_once,
         )
-        access, authenticator, refusals = open_access(resources, limits.failures)
+        access, authenticator, refusals, idempotency = open_access(resources, limits.failures, stack)
         removal, phones = open_removal(resources, stack)
         announcer = Announcer(resources.jobs, mail_from=settings.mail_from, per_hour=settings.mails_per_hour)
         parts = [
@@ -103,7 +103,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)
-        door = Door(Clients(settings.trusted_proxies), authenticator, limits, refusals)
+        door = Door(Clients(settings.trusted_proxies), authenticator, limits, refusals, idempotency)
         local_url = await _serve_http(resources, parts, door, stack)
         service = Service(settings.public_url or local_url, local_url)
         log.info("serving", url=service.url, listening=local_url, domain=resources.domain, version=_version())

@@ -329,6 +329,18 @@ CREATE TABLE voicemail.audit (
 );
 CREATE INDEX audit_domain ON voicemail.audit (domain, at, id) WHERE domain IS NOT NULL;
 
+-- Requests with an Idempotency-Key, for a day. An answer may hold a PIN or the text of a token: it is sealed with a key made of the
+-- client's own token and Idempotency-Key, neither of which is here.
+CREATE TABLE voicemail.idempotency (
+    key         bytea PRIMARY KEY,                        -- SHA-256 of the token's id and the Idempotency-Key
+    fingerprint bytea NOT NULL,                           -- SHA-256 of method, path, query and body
+    run         uuid NOT NULL,                            -- the request that holds the key; another one cannot commit its change
+    acted       boolean NOT NULL DEFAULT false,           -- set in the transaction of the change
+    answer      bytea,                                    -- nonce (12), AES-GCM of status, headers and body; NULL: none yet
+    begun_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX idempotency_begun ON voicemail.idempotency (begun_at);
+
 -- One row: VOICEMAIL_AUDIT_DAYS may ask for more days, and cannot ask for fewer. Its owner raises it where the audit is protected.
 CREATE TABLE voicemail.audit_policy (
     keep_days integer NOT NULL CHECK (keep_days >= 1)

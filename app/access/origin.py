@@ -1,7 +1,8 @@
 """Where a call came from. A grant carries it, so that whatever is audited can say it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from uuid import UUID
 
 
 class Actor(StrEnum):
@@ -15,6 +16,14 @@ class Actor(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A request with an Idempotency-Key: the digest of token and key, and which run of it this is."""
+
+    key: bytes
+    run: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """The client as its connection and its headers show it."""
 
@@ -22,6 +31,7 @@ class Origin:
     address: str = ""
     request_id: str = ""
     user_agent: str = ""
+    claim: Claim | None = field(default=None, repr=False)
 
 
 HERE = Origin(Actor.SERVICE)

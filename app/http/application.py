@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any
 
@@ -17,12 +17,13 @@ from app.access.audit.refusals import Refusals
 from app.access.authenticator import Authenticator
 from app.access.grant import NOBODY, Grant
 from app.access.limits import DownloadLimit, Limits
-from app.access.origin import Actor, Origin
+from app.access.origin import Actor, Claim, Origin
 from app.errors import DatabaseFailed, Forbidden
 from app.http.client import CLIENT, Client, Clients
 from app.http.connection import SERVER
 from app.http.docs import add_docs, add_front
 from app.http.files import Download
+from app.http.idempotency import HEADER, Idempotency
 from app.http.metrics import Metrics, add_metrics
 from app.http.openapi import describe
 from app.http.parsing import BodyReader, NoQuery, check_encoding, read_query
@@ -42,12 +43,13 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the gate asks about each request: who sends it, what its token grants, whether that was too often."""
+    """What is asked about each request: who sends it, what its token grants, whether it came too often or a second time."""
 
     clients: Clients
     authenticator: Authenticator
     limits: Limits
     refusals: Refusals
+    idempotency: Idempotency
 
 
 def build(
@@ -72,7 +74,7 @@ def build(
     found = [endpoint for group in routes for endpoint in endpoints(group)]
     # Fixed paths first: /v1/voicemail/message is not an extension.
     for endpoint in sorted(found, key=lambda endpoint: "{" in endpoint.mark.path):
-        handler = _handler(endpoint, bodies, door.limits.downloads)
+        handler = _handler(endpoint, bodies, door.limits.downloads, door.idempotency)
         if not endpoint.guarded:
             public.add(handler)
             if endpoint.takes_token:
@@ -89,9 +91,10 @@ def build(
     return application
 
 
-def _handler(endpoint: Endpoint, bodies: BodyReader, downloads: DownloadLimit) -> _Handler:
+def _handler(endpoint: Endpoint, bodies: BodyReader, downloads: DownloadLimit, idempotency: Idempotency) -> _Handler:
     bound, query, body, status = endpoint.handler, endpoint.query, endpoint.body, endpoint.mark.status
     scope, admit = endpoint.mark.scope, endpoint.admit
+    repeatable = endpoint.guarded and endpoint.mark.method == "POST"
 
     async def handle(raw: web.Request) -> web.StreamResponse:
         """Check the scope, parse the request, call the route's handler and render its result."""
@@ -100,6 +103,12 @@ def _handler(endpoint: Endpoint, bodies: BodyReader, downloads: DownloadLimit) -
             if admit is not None:
                 await admit(request)  # a thing that the caller may not see is a 404, also if a scope is missing
             raise Forbidden(scope)
+        if repeatable and HEADER in raw.headers:
+            return await idempotency.answer(raw, request.grant, lambda claim: run(Request(raw, _claimed(request.grant, claim))))
+        return await run(request)
+
+    async def run(request: Request) -> web.StreamResponse:
+        raw = request.raw
         arguments: dict[str, Any] = {}
         if query is not None:
             arguments["query"] = read_query(raw, query)
@@ -128,6 +137,10 @@ def _counted(handle: _Handler, downloads: DownloadLimit) -> _Handler:
                 end()
 
     return counted
+
+
+def _claimed(grant: Grant, claim: Claim) -> Grant:
+    return grant.asked_from(replace(grant.origin, claim=claim))
 
 
 async def _without_slash(request: web.Request) -> web.StreamResponse:

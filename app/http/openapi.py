@@ -11,6 +11,7 @@ from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import is_typeddict
 
 from app.http.conditions import is_conditional
+from app.http.idempotency import HEADER, PATTERN
 from app.http.routing import Endpoint
 from app.http.schemas import parameter_schema, request_schema
 
@@ -146,6 +147,10 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                 "schema": {"type": "string", "examples": ['"5d41402abc4b"']},
             }
         )
+    if endpoint.guarded and endpoint.mark.method == "POST":
+        about = "a request with the same key and content within a day is not done again, and gets the first answer"
+        schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": PATTERN, "examples": ["9d1f5c4e-order-17"]}
+        found.append({"name": HEADER, "in": "header", "required": False, "description": about, "schema": schema})
     return found
 
 
@@ -196,7 +201,7 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
         found += [("400", "the body is not JSON"), ("408", "the body did not arrive in time")]
         found += [("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON, or is compressed")]
     if endpoint.mark.method == "POST":
-        found.append(("409", "it exists already"))
+        found.append(("409", "it exists already, or the first request with this Idempotency-Key is running or lost its answer"))
     if endpoint.mark.streams:
         found.append(("416", "the range lies outside of it"))
     if is_conditional(endpoint.handler):

@@ -19,6 +19,18 @@ def whole_number(value: Any) -> Any:
     return value
 
 
+def _truth(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError("must be true or false")
+        return value == "true"
+    return value
+
+
+Truth = Annotated[bool, BeforeValidator(_truth)]
+"""A query parameter that is ``true`` or ``false``."""
+
+
 class Paging(BaseModel):
     """Which part of a list is wanted."""
 

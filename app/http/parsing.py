@@ -74,12 +74,18 @@ class NoQuery(BaseModel):
 
 
 def read_query(request: web.Request, model: type[M]) -> M:
-    """The query's parameters; an empty value is as if it were left out. Raises ``Invalid``, also for unknown ones but ``_``."""
+    """The query's parameters; an empty value is as if it were left out. Raises ``Invalid``, also for unknown ones but ``_``.
+
+    A parameter in the model's ``REPEATED`` may be given several times, and its values come joined by commas.
+    """
     known = _names(model)
+    repeated: frozenset[str] = getattr(model, "REPEATED", frozenset())
     values: dict[str, str] = {}
     wrong: list[FieldError] = []
     for name, value in request.query.items():
-        if name in values:
+        if name in values and name in repeated:
+            values[name] = f"{values[name]},{value}"
+        elif name in values:
             wrong.append(FieldError(name, "must be given once"))
         elif name in known:
             if value:

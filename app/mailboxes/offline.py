@@ -62,6 +62,7 @@ async def open_mailboxes_offline(settings: Settings) -> AsyncIterator[MailboxAdm
             batches=batches,
             waiters=waiters,
             readings=resources.readings,
+            switch_readers=resources.switch.readers,
         )
         await mailboxes.check_key()
         yield MailboxAdministration(

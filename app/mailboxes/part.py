@@ -53,6 +53,7 @@ async def open_mailboxes(resources: Resources, tell_dropped: Dropped) -> Part:
         waiters=waiters,
         readings=resources.readings,
         tell_dropped=tell_dropped,
+        switch_readers=resources.switch.readers,
     )
     await when_database_answers(mailboxes.check_key)
     resources.switch.socket.on_event(phone.hear)

@@ -11,6 +11,7 @@ from app.http.conditions import conditional, etag, if_match
 from app.http.domain_query import DomainQuery
 from app.http.paging import Page
 from app.http.routing import Request, Response, delete, get, patch, post, put
+from app.mailboxes.counted import counts_out
 from app.mailboxes.model import (
     KEEP,
     Changed,
@@ -48,8 +49,13 @@ class MailboxRoutes:
     @get("/v1/voicemail", scope=Scope.MAILBOX_READ, summary="List mailboxes by extension")
     async def list(self, request: Request, query: ListQuery) -> Page[MailboxOut]:
         """A page of mailboxes."""
-        found, total = await self._mailboxes.page(request.grant, asked=query.domain, limit=query.limit, offset=query.offset)
+        found, total = await self._mailboxes.page(
+            request.grant, asked=query.domain, limit=query.limit, offset=query.offset, counted=bool(query.counts)
+        )
         data = [self._shown(mailbox, request.grant) for mailbox in found]
+        if query.counts:
+            for shown, counts in zip(data, await self._mailboxes.counts(request.grant, found), strict=True):
+                shown["counts"] = counts_out(counts)
         return {"data": data, "limit": query.limit, "offset": query.offset, "total": total}
 
     @post("/v1/voicemail", scope=Scope.MAILBOX_WRITE, summary="Create a mailbox", status=201)

@@ -1,5 +1,6 @@
 """Reads, creates, changes and deletes mailboxes. When a call returns, its change is queued for the switch."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from uuid import uuid4
@@ -13,6 +14,7 @@ from app.access.grant import Grant
 from app.access.scopes import Scope
 from app.addressing import Domain, MailboxAddress, MailboxKey
 from app.database.pool import Connection, Pool
+from app.database.readers import Readers
 from app.errors import Conflict, FieldError, Invalid, NotFound
 from app.mailboxes import store
 from app.mailboxes.directory import batch_store
@@ -40,6 +42,8 @@ from app.mailboxes.pins.phone import PhonePins, PinsSeen
 from app.mailboxes.pins.rekey import check_key
 from app.mailboxes.recipients import Dropped, check_recipients, dropped, nobody_is_told
 from app.switch.directory.domains import DomainFolders
+from app.switch.tables import counts
+from app.switch.tables.counts import Counts
 
 log = structlog.get_logger(__name__)
 
@@ -66,10 +70,12 @@ class Mailboxes:
         batches: DirectoryBatches,
         waiters: Waiters,
         readings: Readings,
+        switch_readers: Readers,
         tell_dropped: Dropped = nobody_is_told,
     ) -> None:
         """``tell_dropped`` queues mails to the addresses that a change or a deletion drops."""
         self._pool = pool
+        self._switch_readers = switch_readers
         self._folders = folders
         self._cipher = cipher
         self._phone = phone
@@ -92,9 +98,16 @@ class Mailboxes:
         async with self._pool.acquire() as connection:
             return await batch_store.backlog(connection, self._folders.only)
 
-    async def page(self, grant: Grant, *, asked: str | None, limit: int, offset: int) -> tuple[list[Mailbox], int]:
-        """Mailboxes by domain and extension, and how many there are. ``asked`` may be ``*``: all domains of the grant."""
+    async def page(
+        self, grant: Grant, *, asked: str | None, limit: int, offset: int, counted: bool = False
+    ) -> tuple[list[Mailbox], int]:
+        """Mailboxes by domain and extension, and how many there are. ``asked`` may be ``*``: all domains of the grant.
+
+        ``counted``: ``counts`` is asked for next.
+        """
         grant.require(Scope.MAILBOX_READ)
+        if counted:
+            grant.require(Scope.MESSAGE_READ)
         domains = grant.domains_for(asked, absent=_NO_DOMAIN)
         async with self._pool.acquire() as connection:
             mailboxes, total = await store.page(connection, domains, grant.mailbox, limit=limit, offset=offset)
@@ -107,6 +120,11 @@ class Mailboxes:
                 AuditEntry.of(grant, Action.PIN_READ, domain=alone, detail=detail, result=Result.ALLOWED, count=len(mailboxes))
             )
         return [self._told(mailbox) for mailbox in mailboxes], total
+
+    async def counts(self, grant: Grant, mailboxes: Sequence[Mailbox]) -> list[Counts]:
+        """How many messages each of these mailboxes has, by one statement. Raises ``Unavailable``."""
+        grant.require(Scope.MESSAGE_READ)
+        return await counts.of_mailboxes(self._switch_readers, [mailbox.address for mailbox in mailboxes])
 
     async def get(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
         """The mailbox of this key. Raises ``NotFound``, whose text mentions a removal under way."""

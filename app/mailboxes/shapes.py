@@ -17,9 +17,10 @@ from app import fields as shared
 from app.addressing import Domain, Extension
 from app.errors import Invalid
 from app.http.domain_query import DomainsName
-from app.http.paging import Paging
+from app.http.paging import Paging, Truth
 from app.http.schemas import UuidText
 from app.mailboxes import fields
+from app.mailboxes.counted import CountsOut
 from app.mailboxes.model import (
     DirectoryStatus,
 )
@@ -134,6 +135,9 @@ class ListQuery(Paging):
     """Which part of the list of which domain; of several domains, by domain and extension."""
 
     domain: DomainsName = None
+    counts: Annotated[Truth, Field(description="true: with the counts of each mailbox's messages; wants message:read")] | None = (
+        None
+    )
 
 
 class DirectoryOut(TypedDict):
@@ -159,6 +163,7 @@ class MailboxOut(TypedDict):
     locked_until: Annotated[
         str | None, Field(description="too many wrong PINs were given: until then no PIN opens it by phone; null: not locked")
     ]
+    counts: NotRequired[Annotated[CountsOut, Field(description="only in a list with counts=true")]]
 
 
 class MailboxIn(BaseModel):

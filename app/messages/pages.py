@@ -13,14 +13,16 @@ from app.database.readers import Readers
 from app.messages.model import SAVED, URGENT, Message, RecordingState
 from app.messages.store import WHOLE
 from app.switch.tables import messages as store
+from app.switch.tables.search import NUMBER_KEPT, Key
 
 # id or None, created_epoch, caller_name, caller_number, duration, read_epoch, extension, domain, urgent, saved, forwarded_by,
 # file_path, the recording's size or None, whether it holds audio or None, the state of the mail or None, the time zone of the
-# mailbox or else of its domain or None, total. Texts are as the switch has them. By position: a name for each value of each row
-# would cost as much as reading them.
+# mailbox or else of its domain or None, uuid in the last row of a full page (else None), total. Texts are as the switch has them.
+# By position: a name for each value of each row would cost as much as reading them.
 Line: TypeAlias = tuple[
-    str | None, int, str, str, int, int, str, str, bool, bool, str, str, int | None, bool | None, str | None, str | None, int
-]
+    str | None, int, str, str, int, int, str, str, bool, bool, str, str, int | None, bool | None, str | None, str | None,
+    str | None, int,
+]  # fmt: skip
 
 _LINE = """coalesce(p.created_epoch, 0)::bigint, coalesce(p.cid_name, ''), coalesce(p.cid_number, ''),
     greatest(p.message_len, 0)::bigint, coalesce(p.read_epoch, 0)::bigint, coalesce(p.username, ''), coalesce(p.domain, ''),
@@ -40,6 +42,8 @@ _ZONE = """coalesce(
         (SELECT b.time_zone FROM voicemail.mailbox b WHERE b.domain = {domain} AND b.extension = {username}),
         (SELECT d.time_zone FROM voicemail.domain d WHERE d.name = {domain})
     )"""
+# For the cursor; that of every row would be a third of the answer.
+_LAST = "CASE WHEN row_number() OVER () = {limit} THEN p.uuid END"
 _USERNAME, _DOMAIN = "coalesce(p.username, '')", "coalesce(p.domain, '')"
 
 
@@ -48,7 +52,8 @@ def _page(choice: store.Choice, *, username: str = _USERNAME, domain: str = _DOM
     return f"""
 SELECT p.*, t.total FROM (SELECT count(*) AS total FROM voicemail_msgs WHERE {choice.where}) t
 LEFT JOIN LATERAL (
-    SELECT m.id, {_LINE}, m.size, m.whole, m.state, {_ZONE.format(username=username, domain=domain)}
+    SELECT m.id, {_LINE}, m.size, m.whole, m.state, {_ZONE.format(username=username, domain=domain)},
+        {_LAST.format(limit=choice.limit)}
     FROM ({choice.rows}) p {_RECORD.format(username=username, domain=domain, whole=WHOLE)}
 ) p ON true
 """  # noqa: S608 - constants of this module
@@ -68,10 +73,12 @@ PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A page: its lines, newest first, and how many there are in all."""
+    """A page: its lines, and how many there are in all; ``exact``: else there are more than ``total``."""
 
     lines: Sequence[Line]
     total: int
+    exact: bool = True
+    last: Key | None = None  # the place of the last line, if others follow
     unread: Mapping[str, RecordingState] = field(default_factory=dict)  # of recordings that the index does not have
 
     @property
@@ -90,7 +97,16 @@ async def page(readers: Readers, domains: Collection[str] | None, extension: str
     choice, parameters = store.choose(domains, extension)
     with store.reading_table():
         rows: list[Any] = await readers.fetch(PAGES[choice], *parameters, limit, offset)
-    return Lines(rows if rows[0][1] is not None else (), rows[0][-1])
+    lines, total = rows if rows[0][1] is not None else (), rows[0][-1]
+    return Lines(lines, total, last=following(lines, limit, offset, total))
+
+
+def following(lines: Sequence[Line], limit: int, offset: int, total: int) -> Key | None:
+    """The place of a page's last line if others follow it."""
+    if len(lines) < limit or offset + limit >= total:
+        return None
+    last = lines[-1]
+    return Key(last[1], last[4], last[3][:NUMBER_KEPT], last[-2], last[11], last[7], last[6])
 
 
 def line(message: Message, total: int) -> Line:
@@ -99,5 +115,6 @@ def line(message: Message, total: int) -> Line:
     return (
         str(message.id), row.created_epoch, row.caller_name, row.caller_number, max(row.duration, 0), row.read_epoch,
         row.username, row.domain, row.read_flags == URGENT, row.flags == SAVED, row.forwarded_by, row.file_path,
-        None if facts is None else facts.size, None if facts is None else facts.whole, message.mail, message.time_zone, total,
+        None if facts is None else facts.size, None if facts is None else facts.whole, message.mail, message.time_zone,
+        row.uuid, total,
     )  # fmt: skip

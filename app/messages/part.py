@@ -12,6 +12,8 @@ from app.messages.action_routes import ActionRoutes
 from app.messages.actions import MessageActions, reasons
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
+from app.messages.mailbox import MailboxMessages
+from app.messages.mailbox_routes import MailboxMessageRoutes
 from app.messages.orphans import Orphans
 from app.messages.phone_updates import PhoneUpdates
 from app.messages.registry import Announce, Registry
@@ -19,6 +21,7 @@ from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
+from app.messages.search import MessageSearch
 from app.messages.service import Messages
 from app.messages.trash import Trash, TrashAside
 from app.messages.trash_purge import TrashPurge
@@ -68,6 +71,10 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
         pool=resources.pool, switch=resources.switch, messages=messages, removal=removal, trash=trash, phones=phones
     )
 
+    search = MessageSearch(resources.readers, resources.switch.readers, resources.switch.pool, messages)
+    of_mailbox = MailboxMessages(resources.pool, resources.switch.readers)
+    rendering, url = Rendering(settings.zone), settings.public_url
+
     def hear(event: Event) -> None:
         hearing.hear(event)
         if resources.leader.leading:
@@ -82,7 +89,11 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(MessageRoutes(messages, actions, Rendering(settings.zone), settings.public_url), ActionRoutes(actions)),
+        routes=(
+            MessageRoutes(messages, search, actions, rendering, url),
+            MailboxMessageRoutes(of_mailbox, search, rendering, url),
+            ActionRoutes(actions),
+        ),
         always=(hearing.run, phones.run),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, purge.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},

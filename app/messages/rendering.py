@@ -119,8 +119,8 @@ class Rendering:
                 "recording": unread.get(path, missing) if whole is None else _STATES[whole],
                 "mail": mail,  # type: ignore[typeddict-item] # the names are the same
             }
-            for id_, epoch, name, number, duration, read, extension, domain, urgent, saved, by, path, size, whole, mail, zone, _
-            in lines
+            for id_, epoch, name, number, duration, read, extension, domain, urgent, saved, by, path, size, whole, mail, zone,
+                _, _ in lines
         ]  # fmt: skip
 
     def trashed(self, lines: Iterable[TrashLine], base_url: str, states: Mapping[str, RecordingState]) -> list[LineOut]:

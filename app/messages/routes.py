@@ -1,63 +1,61 @@
 """The messages over HTTP."""
 
-from typing import Annotated, Literal
-
 from aiohttp import web
-from pydantic import AfterValidator, Field
 
 from app.access.scopes import Scope
-from app.addressing import Extension
 from app.errors import Invalid
 from app.http.base_url import base_url
-from app.http.domain_query import DomainQuery, DomainsName, named_domain
+from app.http.domain_query import DomainQuery, named_domain
 from app.http.files import stream
-from app.http.paging import Page, Paging
 from app.http.routing import Request, get
 from app.messages.actions import MessageActions
-from app.messages.rendering import LineOut, MessageOut, Rendering
+from app.messages.pages import Lines
+from app.messages.queries import MessagePage, MessageQuery, message_page
+from app.messages.rendering import MessageOut, Rendering
+from app.messages.search import MessageSearch
 from app.messages.service import Messages
-
-
-def _extension(text: str) -> str:
-    try:
-        return Extension.parse(text)
-    except Invalid as error:
-        raise ValueError(error.errors[0].message) from None
-
-
-class MessageQuery(Paging):
-    """Which messages are wanted."""
-
-    extension: Annotated[str, AfterValidator(_extension), Field(description="those of one mailbox")] | None = None
-    domain: DomainsName = None
-    trash: Annotated[Literal["false", "true"], Field(description="true: those in the trash, and no other ones")] = "false"
 
 
 class MessageRoutes:
     """List, show and download messages; no route here changes a message."""
 
-    def __init__(self, messages: Messages, actions: MessageActions, rendering: Rendering, public_url: str) -> None:
+    def __init__(
+        self, messages: Messages, search: MessageSearch, actions: MessageActions, rendering: Rendering, public_url: str
+    ) -> None:
         self._messages = messages
+        self._search = search
         self._actions = actions
         self._rendering = rendering
         self._public_url = public_url
 
     # The answers are built as plain dicts: to validate and dump fifty models takes longer than to read their rows.
 
-    @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first")
-    async def list(self, request: Request, query: MessageQuery) -> Page[LineOut]:
+    @get("/v1/voicemail/message", scope=Scope.MESSAGE_READ, summary="List messages, newest first unless sorted otherwise")
+    async def list(self, request: Request, query: MessageQuery) -> MessagePage:
         """A page of messages."""
-        extension = None if query.extension is None else Extension(query.extension)
         url = base_url(request.raw, self._public_url)
-        if query.trash == "true":
-            trashed = await self._actions.trashed(
-                request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset
-            )
-            data = self._rendering.trashed(trashed.lines, url, trashed.states)
-            return {"data": data, "limit": query.limit, "offset": query.offset, "total": trashed.total}
-        page = await self._messages.page(request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset)
-        data = self._rendering.lines(page.lines, url, page.unread)
-        return {"data": data, "limit": query.limit, "offset": query.offset, "total": page.total}
+        if query.trash:
+            return await self._trashed(request, query, url)
+        page = await self._search.page(
+            request.grant,
+            query.wanted(query.extensions),
+            domain=query.domain,
+            sort=query.order,
+            cursor=query.cursor,
+            limit=query.limit,
+            offset=query.offset,
+        )
+        return message_page(self._rendering.lines(page.lines, url, page.unread), page, query)
+
+    async def _trashed(self, request: Request, query: MessageQuery, url: str) -> MessagePage:
+        if query.extensions[1:]:
+            raise Invalid.field("extension", "must be one mailbox beside trash")
+        extension = query.extensions[0] if query.extensions else None
+        trashed = await self._actions.trashed(
+            request.grant, extension, domain=query.domain, limit=query.limit, offset=query.offset
+        )
+        data = self._rendering.trashed(trashed.lines, url, trashed.states)
+        return message_page(data, Lines((), trashed.total), query)
 
     @get(
         "/v1/voicemail/message/{key}",

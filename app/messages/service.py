@@ -50,13 +50,17 @@ class Messages:
         They are those of ``domain`` (``*``: of all the grant's domains), or of the grant's default one. Raises ``NotFound``.
         """
         lines = await self._page(grant.reach(domain, extension, absent=_NO_DOMAIN), limit=limit, offset=offset)
-        if not_indexed := lines.not_indexed:
-            lines = replace(lines, unread=await self._unindexed.states(not_indexed))
+        lines = await self.with_states(lines)
         if lines.total or grant.domains is not None or domain in (None, "", EVERY):
             return lines
         if not await records.hosts(self._readers, domain):
             raise NotFound(_NO_DOMAIN)
         return lines
+
+    async def with_states(self, lines: Lines) -> Lines:
+        """The same lines with the states of the recordings that the index does not have."""
+        not_indexed = lines.not_indexed
+        return replace(lines, unread=await self._unindexed.states(not_indexed)) if not_indexed else lines
 
     async def find(self, grant: Grant, key: str, *, domain: str | None = None) -> Message:
         """The message with this id, else the newest of the mailbox with this extension. Raises ``NotFound``.
@@ -85,7 +89,8 @@ class Messages:
             if found.complete:
                 return found
         rows, total = await store.page(self._switch_readers, reach.domains, reach.extension, limit=limit, offset=offset)
-        return Lines([pages.line(message, total) for message in await self._of_rows(rows)], total)
+        lines = [pages.line(message, total) for message in await self.of_rows(rows)]
+        return Lines(lines, total, last=pages.following(lines, limit, offset, total))
 
     async def _live(self, id_: UUID, reach: Reach) -> Message | None:
         """The message with this id while its row is on the switch, flagged deleted or not.
@@ -99,7 +104,7 @@ class Messages:
         else:  # not recorded yet, perhaps
             uuids = [str(id_), str(id_).upper()]
             rows = await store.with_uuids_within(self._switch_readers, uuids, reach.domains, reach.extension)
-        return next((message for message in await self._of_rows(rows) if message.id == id_), None)
+        return next((message for message in await self.of_rows(rows) if message.id == id_), None)
 
     async def audio(self, grant: Grant, key: str, *, domain: str | None = None) -> OpenRecording:
         """The recording of the message that ``find`` finds, open: the caller closes it. The audit has it before anybody else.
@@ -133,9 +138,9 @@ class Messages:
             return None
         reach = grant.reach(domain, extension)
         row = await store.newest(self._switch_readers, reach.domains, extension)
-        return (await self._of_rows([row]))[0] if row else None
+        return (await self.of_rows([row]))[0] if row else None
 
-    async def _of_rows(self, rows: list[MessageRow]) -> list[Message]:
+    async def of_rows(self, rows: list[MessageRow]) -> list[Message]:
         """The messages of the rows. Rows without an id are recorded now."""
         if not rows:
             return []

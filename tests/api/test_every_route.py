@@ -60,6 +60,8 @@ ROUTES: dict[str, Route] = {
     "DELETE /v1/voicemail/{key}": Route(Scope.MAILBOX_WRITE, KEYS),
     "POST /v1/voicemail/{key}/pin": Route(Scope.MAILBOX_WRITE, KEYS),
     "DELETE /v1/voicemail/{key}/lock": Route(Scope.MAILBOX_WRITE, KEYS),
+    "GET /v1/voicemail/{key}/message": Route(Scope.MESSAGE_READ, KEYS),
+    "GET /v1/voicemail/{key}/count": Route(Scope.MESSAGE_READ, KEYS),
     "GET /v1/voicemail/message": Route(Scope.MESSAGE_READ, foreign="list"),
     "GET /v1/voicemail/message/{key}": Route(Scope.MESSAGE_READ, MESSAGES),
     "PATCH /v1/voicemail/message/{key}": Route(Scope.MESSAGE_WRITE, IDS, {}),

@@ -7,7 +7,7 @@ from typing import Self
 from uuid import UUID
 
 from app.access.grant import Grant
-from app.access.origin import Actor
+from app.access.origin import Actor, Claim
 from app.addressing import MailboxAddress
 from app.networks import plain
 from app.text import one_line
@@ -70,6 +70,7 @@ class AuditEntry:
     detail: str = ""
     count: int = 1
     at: datetime | None = None  # None: now
+    claim: Claim | None = None  # of a request with an Idempotency-Key; not kept here
 
     @classmethod
     def of(
@@ -103,6 +104,7 @@ class AuditEntry:
             target=clean(str(target)),
             detail=clean(detail, _LONGEST_DETAIL),
             count=count,
+            claim=origin.claim,
         )
 
 

@@ -1,8 +1,7 @@
 """The HTTP side of the audit."""
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
@@ -15,24 +14,11 @@ from app.access.scopes import Scope
 from app.http.domain_query import DomainFilter
 from app.http.paging import whole_number
 from app.http.routing import Request, get
+from app.http.times import Time
 from app.networks import plain
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 _ACTIONS: list[str] = [action.value for action in Action]
 _TEXT: JsonDict = {"minLength": 1, "maxLength": 255}
-
-
-def _time(value: Any) -> Any:
-    """A time of RFC 3339, in UTC. Raises ``ValueError``."""
-    problem = "must be a time such as 2026-01-31T12:00:00Z; write + as %2B"
-    if not isinstance(value, str):
-        return value
-    if not _TIME.fullmatch(value):
-        raise ValueError(problem)
-    try:
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(problem) from None
 
 
 def _address(text: str) -> str:
@@ -47,7 +33,6 @@ def _action(text: str) -> str:
     return text
 
 
-Time = Annotated[datetime, BeforeValidator(_time)]
 Text = Annotated[str, Field(max_length=255, json_schema_extra=_TEXT)]
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from app.access.audit.model import AuditEntry, Line, Result
+from app.access.idempotency import store as idempotency
 from app.access.origin import Actor
 from app.database.pool import Connection, Pool
 
@@ -51,7 +52,11 @@ class Wanted:
 
 
 async def insert(target: Connection | Pool, entries: Sequence[AuditEntry]) -> None:
-    """Keep rows; in a transaction of the caller's they come and go with it."""
+    """Keep rows; in a transaction of the caller's they come and go with it.
+
+    Whatever changes something writes such a row in its transaction. So this is where a request with an Idempotency-Key is noted
+    as one that did something; raises ``Conflict`` if another request with its key took over.
+    """
     await target.execute(
         INSERT,
         [entry.at for entry in entries],
@@ -69,6 +74,8 @@ async def insert(target: Connection | Pool, entries: Sequence[AuditEntry]) -> No
         [entry.result for entry in entries],
         [entry.count for entry in entries],
     )
+    for claim in {entry.claim for entry in entries if entry.claim is not None and entry.result is Result.DONE}:
+        await idempotency.note_act(target, claim)
 
 
 async def page(pool: Pool, wanted: Wanted, limit: int) -> list[Line]:

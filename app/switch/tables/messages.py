@@ -41,13 +41,14 @@ class Choice:
 
     where: str  # all of them
     rows: str  # those of one page, newest first
+    limit: str  # where the limit stands
 
 
 def _one(where: str, order: str, limit: str, offset: str) -> Choice:
     """By one index, in its order."""
     where = f"{where} AND {_SHOWN}"
     rows = f"SELECT r.* FROM voicemail_msgs r WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset}"  # noqa: S608
-    return Choice(where, rows)
+    return Choice(where, rows, limit)
 
 
 def _several(where: str, names: str, limit: str, offset: str) -> Choice:
@@ -58,7 +59,7 @@ def _several(where: str, names: str, limit: str, offset: str) -> Choice:
             ORDER BY {_DOMAIN_ORDER} LIMIT {limit}::bigint + {offset}::bigint
         ) r
         ORDER BY {_DOMAINS_ORDER} LIMIT {limit} OFFSET {offset}"""  # noqa: S608
-    return Choice(f"{where} AND {_SHOWN}", rows)
+    return Choice(f"{where} AND {_SHOWN}", rows, limit)
 
 
 OF_MAILBOX = _one("username = $1 AND domain = $2", _MAILBOX_ORDER, "$3", "$4")
