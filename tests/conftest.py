@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -22,6 +23,9 @@ from tests.support.pbx import Site, stand_in
 # A test's program is compiled once, not at each of its hundreds of starts, also where images ask for the contrary.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# A shell has background jobs ignore SIGINT, and a program that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "template_voicemail"
 # Nothing in these databases has to outlive a power cut; tests of durability start servers of their own.
