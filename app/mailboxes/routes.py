@@ -11,7 +11,6 @@ from app.http.conditions import conditional, etag, if_match
 from app.http.domain_query import DomainQuery
 from app.http.paging import Page
 from app.http.routing import Request, Response, delete, get, patch, post, put
-from app.mailboxes.counted import counts_out
 from app.mailboxes.model import (
     KEEP,
     Changed,
@@ -55,7 +54,7 @@ class MailboxRoutes:
         data = [self._shown(mailbox, request.grant) for mailbox in found]
         if query.counts:
             for shown, counts in zip(data, await self._mailboxes.counts(request.grant, found), strict=True):
-                shown["counts"] = counts_out(counts)
+                shown["counts"] = counts.out()
         return {"data": data, "limit": query.limit, "offset": query.offset, "total": total}
 
     @post("/v1/voicemail", scope=Scope.MAILBOX_WRITE, summary="Create a mailbox", status=201)

@@ -16,7 +16,9 @@ from app.addressing import Domain, MailboxAddress, MailboxKey
 from app.database.pool import Connection, Pool
 from app.database.readers import Readers
 from app.errors import Conflict, FieldError, Invalid, NotFound
+from app.mailboxes import counted as counted_messages
 from app.mailboxes import store
+from app.mailboxes.counted import MailboxCounts
 from app.mailboxes.directory import batch_store
 from app.mailboxes.directory import store as entries
 from app.mailboxes.directory.batch_store import Backlog
@@ -42,8 +44,6 @@ from app.mailboxes.pins.phone import PhonePins, PinsSeen
 from app.mailboxes.pins.rekey import check_key
 from app.mailboxes.recipients import Dropped, check_recipients, dropped, nobody_is_told
 from app.switch.directory.domains import DomainFolders
-from app.switch.tables import counts
-from app.switch.tables.counts import Counts
 
 log = structlog.get_logger(__name__)
 
@@ -121,10 +121,10 @@ class Mailboxes:
             )
         return [self._told(mailbox) for mailbox in mailboxes], total
 
-    async def counts(self, grant: Grant, mailboxes: Sequence[Mailbox]) -> list[Counts]:
-        """How many messages each of these mailboxes has, by one statement. Raises ``Unavailable``."""
+    async def counts(self, grant: Grant, mailboxes: Sequence[Mailbox]) -> list[MailboxCounts]:
+        """How many messages each of these mailboxes has, by one statement over each database. Raises ``Unavailable``."""
         grant.require(Scope.MESSAGE_READ)
-        return await counts.of_mailboxes(self._switch_readers, [mailbox.address for mailbox in mailboxes])
+        return await counted_messages.of_mailboxes(self._switch_readers, self._pool, [mailbox.address for mailbox in mailboxes])
 
     async def get(self, grant: Grant, key: MailboxKey, *, asked: str | None = None) -> Mailbox:
         """The mailbox of this key. Raises ``NotFound``, whose text mentions a removal under way."""

@@ -5,9 +5,9 @@ from app.addressing import MailboxAddress, MailboxKey
 from app.database.pool import Pool
 from app.database.readers import Readers
 from app.errors import NotFound
+from app.mailboxes import counted
 from app.mailboxes import store as mailboxes
-from app.switch.tables import counts
-from app.switch.tables.counts import Counts
+from app.mailboxes.counted import MailboxCounts
 
 _ABSENT = "there is no mailbox with this id or extension"
 
@@ -28,7 +28,7 @@ class MailboxMessages:
             raise NotFound(_ABSENT)
         return found.address
 
-    async def count(self, grant: Grant, key: str, *, domain: str | None = None) -> Counts:
+    async def count(self, grant: Grant, key: str, *, domain: str | None = None) -> MailboxCounts:
         """How many messages it has. Raises ``NotFound``."""
-        (found,) = await counts.of_mailboxes(self._switch_readers, [await self.mailbox(grant, key, domain=domain)])
+        (found,) = await counted.of_mailboxes(self._switch_readers, self._pool, [await self.mailbox(grant, key, domain=domain)])
         return found

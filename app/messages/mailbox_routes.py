@@ -4,7 +4,7 @@ from app.access.scopes import Scope
 from app.http.base_url import base_url
 from app.http.domain_query import DomainQuery, named_domain
 from app.http.routing import Request, get
-from app.mailboxes.counted import CountsOut, counts_out
+from app.mailboxes.counted import CountsOut
 from app.messages.mailbox import MailboxMessages
 from app.messages.queries import MailboxMessageQuery, MessagePage, message_page
 from app.messages.rendering import Rendering
@@ -39,7 +39,7 @@ class MailboxMessageRoutes:
     @get("/v1/voicemail/{key}/count", scope=Scope.MESSAGE_READ, summary="Count the messages of a mailbox")
     async def count_mailbox_messages(self, request: Request, query: DomainQuery) -> CountsOut:
         """The counts, read from the switch's table at this moment."""
-        return counts_out(await self._mailboxes.count(request.grant, request.path["key"], domain=query.domain))
+        return (await self._mailboxes.count(request.grant, request.path["key"], domain=query.domain)).out()
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the mailbox of the path does not exist for the caller."""

@@ -130,7 +130,7 @@ async def test_a_cursor_fits_its_order_only_and_no_offset(api: Site, left: str) 
 
 
 async def test_a_mailbox_is_counted(api: Site, left: str) -> None:
-    expected = {"new": 2, "saved": 1, "urgent": 1, "seconds": 95}
+    expected = {"new": 2, "saved": 1, "urgent": 1, "seconds": 95, "trash": 0}
     mailbox = await api.get("/v1/voicemail/9101")
 
     assert await api.get("/v1/voicemail/9101/count") == expected
@@ -143,9 +143,9 @@ async def test_a_list_of_mailboxes_may_have_their_counts(api: Site, left: str, e
 
     for query in ("counts=true", "counts=true&domain=*"):
         found = {box["extension"]: box for box in (await api.get(f"/v1/voicemail?limit=1000&{query}"))["data"]}
-        assert found["9101"]["counts"] == {"new": 2, "saved": 1, "urgent": 1, "seconds": 95}
-        assert found["9102"]["counts"] == {"new": 1, "saved": 0, "urgent": 0, "seconds": 9}
-        assert found[extension]["counts"] == {"new": 0, "saved": 0, "urgent": 0, "seconds": 0}
+        assert found["9101"]["counts"] == {"new": 2, "saved": 1, "urgent": 1, "seconds": 95, "trash": 0}
+        assert found["9102"]["counts"] == {"new": 1, "saved": 0, "urgent": 0, "seconds": 9, "trash": 0}
+        assert found[extension]["counts"] == {"new": 0, "saved": 0, "urgent": 0, "seconds": 0, "trash": 0}
         assert list(found["9101"])[-1] == "counts"
     for query in ("", "counts=", "counts=false"):
         assert "counts" not in (await api.get(f"/v1/voicemail?{query}"))["data"][0]
