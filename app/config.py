@@ -163,6 +163,7 @@ class Settings(BaseSettings):
     mail_from: OneLine
     mails_at_once: Annotated[int, Field(ge=1, le=100)] = 10
     notify_max_age: Annotated[int, Field(ge=60)] = 24 * 3600
+    audio_cache: Annotated[int, Field(ge=0, le=1_000_000)] = 512
     audit_days: Annotated[int, Field(ge=1, le=36500)] = 365
     lockout_attempts: Annotated[int, Field(ge=0, le=1000)] = 10
     lockout_window: Annotated[int, Field(ge=1, le=7 * 86400)] = 900

@@ -7,15 +7,21 @@ from app.http.health import OneAtATime
 from app.http.metrics import Measure
 from app.jobs.claims import Claims
 from app.messages import removal_store
+from app.messages.audio import MessageAudio
+from app.messages.audio_routes import AudioRoutes
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
+from app.messages.links.routes import LinkRoutes
+from app.messages.links.service import Links
 from app.messages.orphans import Orphans
 from app.messages.registry import Announce, Registry
 from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
+from app.messages.selection import Selection
 from app.messages.service import Messages
+from app.recordings.audio.conversions import Conversions
 from app.recordings.index import RecordingIndex
 from app.recordings.watcher import RecordingWatcher
 from app.resources import Part, Resources
@@ -41,7 +47,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     hearing = Hearing(resources.pool, resources.paths, hint)
     rescue = Rescue(resources.pool, resources.switch, resources.storage, intake.hint)
     orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
-    messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
+    messages = Messages(resources.readers, resources.switch.readers, registry)
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -57,12 +63,25 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
+        routes=_routes(resources, messages),
         always=(hearing.run,),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
         measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
         checks={"recordings": OneAtATime(folder)},
+    )
+
+
+def _routes(resources: Resources, messages: Messages) -> tuple[object, ...]:
+    settings, storage, readings = resources.settings, resources.storage, resources.readings
+    rendering = Rendering(settings.zone)
+    conversions = Conversions(settings.data_dir / "audio", most_bytes=settings.audio_cache * 1024 * 1024)
+    audio = MessageAudio(messages, storage, readings, conversions)
+    links = Links(resources.pool, messages, audio, static_token=settings.api_token is not None)
+    return (
+        MessageRoutes(messages, rendering, settings.public_url),
+        AudioRoutes(messages, audio, Selection(messages, storage, readings, rendering)),
+        LinkRoutes(links, messages, settings.public_url),
     )
 
 

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-from aiohttp import web
 from pydantic import AfterValidator, Field
 
 from app.access.scopes import Scope
@@ -10,7 +9,6 @@ from app.addressing import Extension
 from app.errors import Invalid
 from app.http.base_url import base_url
 from app.http.domain_query import DomainQuery, DomainsName, named_domain
-from app.http.files import stream
 from app.http.paging import Page, Paging
 from app.http.routing import Request, get
 from app.messages.rendering import LineOut, MessageOut, Rendering
@@ -32,7 +30,7 @@ class MessageQuery(Paging):
 
 
 class MessageRoutes:
-    """List, show and download messages; no route changes a message."""
+    """List and show messages; no route changes a message."""
 
     def __init__(self, messages: Messages, rendering: Rendering, public_url: str) -> None:
         self._messages = messages
@@ -58,17 +56,6 @@ class MessageRoutes:
         """One message."""
         message = await self._messages.find(request.grant, request.path["key"], domain=query.domain)
         return self._rendering.message(message, base_url(request.raw, self._public_url))
-
-    @get(
-        "/v1/voicemail/message/{key}/download",
-        scope=Scope.MESSAGE_AUDIO,
-        summary="Download a message's recording",
-        streams="audio/wav",
-    )
-    async def download_recording(self, request: Request, query: DomainQuery) -> web.StreamResponse:
-        """The recording, as the switch made it."""
-        audio = await self._messages.audio(request.grant, request.path["key"], domain=query.domain)
-        return stream(request.raw, audio)
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the message of the path does not exist for the caller."""

@@ -29,7 +29,10 @@ class Action(StrEnum):
     PIN_READ = "pin.read"
     PIN_REKEY = "pin.rekey"  # PINs were encrypted anew with another key
     MESSAGE_AUDIO = "message.audio"
+    MESSAGE_WAVEFORM = "message.waveform"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
+    LINK_CREATE = "link.create"
+    LINK_REVOKE = "link.revoke"
     DOMAIN_CREATE = "domain.create"
     DOMAIN_CHANGE = "domain.change"
     DOMAIN_DELETE = "domain.delete"

@@ -1,0 +1,201 @@
+"""A program that converts one recording: ``python -m app.recordings.audio.child wav|mp3|ogg|peaks SUFFIX``, standard input to output.
+
+Both are files. It runs for one recording because a decoder that reads what strangers sent may crash, hang or take all memory;
+killing it ends a conversion at any point. It exits with 65 if the input is no audio that it can read.
+"""
+
+import array
+import io
+import os
+import resource
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from app.recordings.audio.kinds import HEAD, UNKNOWN, media_type
+from app.recordings.audio.peaks import A_SECOND, packed
+from app.recordings.wav import wav_data
+
+NOT_AUDIO = 65  # EX_DATAERR
+SECONDS, LARGEST, MEMORY = 60, 512 * 1024 * 1024, 1536 * 1024 * 1024
+_BLOCK = 16384  # frames
+_RAW: dict[str, tuple[str, int]] = {
+    ".ul": ("ULAW", 8000), ".ulaw": ("ULAW", 8000), ".al": ("ALAW", 8000), ".alaw": ("ALAW", 8000), ".gsm": ("GSM610", 8000),
+    ".vox": ("VOX_ADPCM", 8000), ".sln": ("PCM_16", 8000), ".raw": ("PCM_16", 8000), ".r8": ("PCM_16", 8000),
+    ".r16": ("PCM_16", 16000), ".r24": ("PCM_16", 24000), ".r32": ("PCM_16", 32000),
+}  # fmt: skip
+_BIT_RATES = ((8000, 24), (16000, 32), (24000, 48), (96000, 64))  # kbit/s a channel, up to this rate
+_SCALE_FLOATS = 0x1014  # SFC_SET_SCALE_FLOAT_INT_READ
+
+
+class _WholeWav(io.RawIOBase):
+    """A WAV file whose header tells the truth: the real one's may be unfinished or lie about its length."""
+
+    def __init__(self, descriptor: int, head: bytes, start: int, length: int) -> None:
+        self._descriptor, self._head, self._start = descriptor, head, start
+        self._end = len(head) + length
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As every file does."""
+        self._at = offset + (0 if whence == os.SEEK_SET else self._at if whence == os.SEEK_CUR else self._end)
+        return self._at
+
+    def tell(self) -> int:
+        """As every file does."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """As every file does."""
+        wanted = min(len(buffer), max(self._end - self._at, 0))
+        if self._at < len(self._head):
+            piece = self._head[self._at : self._at + wanted]
+        else:
+            piece = os.pread(self._descriptor, wanted, self._start + self._at - len(self._head))
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def _soundfile() -> Any:
+    """The library without numpy: loading that takes longer than most conversions, and its arrays are not used here."""
+
+    class Anything:
+        def __class_getitem__(cls, _item: object) -> type:
+            return cls
+
+    stub = ModuleType("numpy")
+    for name in ("ndarray", "dtype", "float32", "float64", "int16", "int32"):
+        setattr(stub, name, Anything)
+    sys.modules["numpy"] = stub
+    try:
+        import soundfile
+    except Exception:  # noqa: BLE001 - a release of it that wants more of numpy
+        for name in ("numpy", "soundfile"):
+            sys.modules.pop(name, None)
+        import soundfile
+    return soundfile
+
+
+def _opened(soundfile: Any, descriptor: int, suffix: str) -> Any:
+    """The recording, ready to be read. Raises the library's error."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    head = os.pread(descriptor, HEAD, 0)
+    kind = media_type(head, suffix)
+    if kind == "audio/wav":
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            found = wav_data(file, os.fstat(descriptor).st_size)
+        if found is None:
+            raise ValueError("no samples")
+        body, start, length = found.format, found.start, min(found.length, 2**32 - 256)
+        riff = struct.pack("<4sI4s4sI", b"RIFF", 28 + len(body) + length, b"WAVE", b"fmt ", len(body)) + body
+        return soundfile.SoundFile(_WholeWav(descriptor, riff + struct.pack("<4sI", b"data", length), start, length))
+    if suffix in _RAW and kind in (UNKNOWN, "audio/basic", "audio/x-alaw-basic", "audio/x-gsm") and head[:4] != b".snd":
+        subtype, rate = _RAW[suffix]
+        return soundfile.SoundFile(os.dup(descriptor), samplerate=rate, channels=1, format="RAW", subtype=subtype)
+    return soundfile.SoundFile(os.dup(descriptor))
+
+
+def _blocks(soundfile: Any, sound: Any) -> Iterator[bytes]:
+    """The samples, 16 bits each, up to the end or the first damage.
+
+    The library's own methods seek after each block, and fail for files whose last block is short.
+    """
+    library, ffi, handle = soundfile._snd, soundfile._ffi, sound._file
+    # Else samples of -1.0 to 1.0 are read as 0.
+    library.sf_command(handle, _SCALE_FLOATS, ffi.NULL, 1)
+    block = ffi.new("short[]", _BLOCK * sound.channels)
+    while (frames := library.sf_readf_short(handle, block, _BLOCK)) > 0:
+        yield bytes(ffi.buffer(block, frames * sound.channels * 2))
+
+
+def _to_wav(soundfile: Any, sound: Any, output: int) -> None:
+    frame, total = 2 * sound.channels, 0
+    os.lseek(output, 44, os.SEEK_SET)
+    for block in _blocks(soundfile, sound):
+        _write(output, block)
+        total += len(block)
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + total, b"WAVE", b"fmt ", 16, 1, sound.channels, sound.samplerate,
+        sound.samplerate * frame, frame, 16, b"data", total,
+    )  # fmt: skip
+    os.pwrite(output, head, 0)
+
+
+def _to_mp3(soundfile: Any, sound: Any, output: int) -> None:
+    import lameenc
+
+    encoder = lameenc.Encoder()
+    encoder.set_bit_rate(next(rate for most, rate in _BIT_RATES if sound.samplerate <= most) * sound.channels)
+    encoder.set_in_sample_rate(sound.samplerate)
+    encoder.set_channels(sound.channels)
+    encoder.set_quality(5)
+    encoder.silence()
+    for block in _blocks(soundfile, sound):
+        _write(output, encoder.encode(block))
+    _write(output, encoder.flush())
+
+
+def _to_ogg(soundfile: Any, sound: Any, output: int) -> None:
+    # Vorbis, not Opus: a sixth of the time, and it takes any sample rate.
+    with soundfile.SoundFile(
+        os.dup(output), "w", samplerate=sound.samplerate, channels=sound.channels, format="OGG", subtype="VORBIS"
+    ) as target:
+        for block in _blocks(soundfile, sound):
+            target.buffer_write(block, dtype="int16")
+
+
+def _to_peaks(soundfile: Any, sound: Any, output: int) -> None:
+    step = max(sound.samplerate // A_SECOND, 1) * sound.channels
+    samples, frames, peaks = array.array("h"), 0, array.array("H")
+
+    def take(most: int) -> None:
+        for at in range(0, most, step):
+            window = samples[at : at + step]
+            loudest, quietest = max(window), min(window)
+            peaks.append(max(loudest, -quietest))
+
+    for block in _blocks(soundfile, sound):
+        samples.frombytes(block)
+        frames += len(block) // (2 * sound.channels)
+        whole = len(samples) // step * step
+        take(whole)
+        del samples[:whole]
+    take(len(samples))
+    _write(output, packed(frames / sound.samplerate, sound.samplerate / (step // sound.channels), peaks))
+
+
+def _write(output: int, data: bytes | bytearray) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(output, left) :]
+
+
+_WRITERS: dict[str, Callable[[Any, Any, int], None]] = {"wav": _to_wav, "mp3": _to_mp3, "ogg": _to_ogg, "peaks": _to_peaks}
+
+
+def main(kind: str, suffix: str) -> int:
+    """Convert standard input."""
+    os.nice(5)  # whoever answers requests goes first
+    for limit, value in (
+        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_FSIZE, LARGEST),
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    soundfile = _soundfile()
+    try:
+        sound = _opened(soundfile, 0, suffix)
+    except Exception:  # noqa: BLE001 - whatever it says, this is no audio
+        return NOT_AUDIO
+    if not (1 <= sound.channels <= 2 and 1000 <= sound.samplerate <= 96000):
+        return NOT_AUDIO
+    _WRITERS[kind](soundfile, sound, 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2].lower()))
