@@ -1,4 +1,4 @@
-"""The recordings of messages: as they are, in another format, or as a picture of their loudness. Each reading is audited first."""
+"""The recordings of messages: as they are, in another format, or how loud they are. Each reading is audited first."""
 
 import asyncio
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class MessageAudio:
         choose: Choose | None = None,
         detail: str = "",
     ) -> Audio:
-        """The recording of the message that ``find`` finds, open, in the format ``kind`` or else in the one that ``choose`` chooses.
+        """The recording of the message that ``find`` finds, open: in the format ``kind``, or else as ``choose`` chooses.
 
         A format that was only preferred is left alone if the recording cannot be converted. Raises ``NotFound``, also if the
         recording is gone or outside the recordings folder; ``Unconvertible``; and ``Unavailable``.

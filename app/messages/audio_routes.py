@@ -98,7 +98,7 @@ class AudioRoutes:
         "/v1/voicemail/message/download",
         scope=Scope.MESSAGE_AUDIO,
         summary="Download the recordings of several messages as a ZIP",
-        description="As the switch made them, under names that tell when and who. MISSING.txt names those that are not in it, and why.",
+        description="As the switch made them, under names that tell when and who. MISSING.txt names what is missing, and why.",
         streams=("application/zip",),
     )
     async def download_selection(self, request: Request, body: SelectionIn) -> web.StreamResponse:

@@ -40,7 +40,7 @@ class Selection:
     async def members(self, grant: Grant, ids: Sequence[UUID], *, domain: str | None = None) -> AsyncGenerator[Member, None]:
         """The files of an archive, each opened when it is its turn; what is missing is named in a text file, which comes last.
 
-        Raises ``NotFound`` if none of the messages exists for the caller, and ``Invalid`` if their recordings are too large together.
+        Raises ``NotFound`` if none of the messages exists for the caller, and ``Invalid`` if they are too large together.
         The audit has all of them before anybody else.
         """
         wanted = list(dict.fromkeys(ids))

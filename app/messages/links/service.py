@@ -1,7 +1,7 @@
 """Links to recordings: whoever has one may hear the recording, without a token, until it expires or is revoked.
 
-A link's text is 256 random bits, of which only the SHA-256 is kept: nothing can be derived from a key, a database or another link.
-A link is dead when its message is gone, or when the token that made it could not hear the recording itself any more.
+A link's text is 256 random bits, of which only the SHA-256 is kept: no key, database or other link leads to it.
+A link is dead when its message is gone, or when the token that made it may not hear the recording any more.
 """
 
 import hashlib
@@ -54,7 +54,13 @@ class Links:
             if await store.count(connection, message.id) >= MOST:
                 raise Conflict(f"this message has {MOST} links: revoke some of them first")
             made = await store.insert(
-                connection, _digest(text), message.id, readable(message.domain), grant.token_id, grant.name, seconds
+                connection,
+                _digest(text),
+                message.id,
+                domain=readable(message.domain),
+                token_id=grant.token_id,
+                made_by=grant.name,
+                seconds=seconds,
             )
             entry = _entry(grant, Action.LINK_CREATE, message, f"link {made.id}, until {made.expires_at:%Y-%m-%dT%H:%M:%SZ}")
             await audit.insert(connection, [entry])

@@ -30,7 +30,14 @@ async def count(connection: Connection, message_id: UUID) -> int:
 
 
 async def insert(
-    connection: Connection, digest: bytes, message_id: UUID, domain: str, token_id: UUID | None, made_by: str, seconds: int
+    connection: Connection,
+    digest: bytes,
+    message_id: UUID,
+    *,
+    domain: str,
+    token_id: UUID | None,
+    made_by: str,
+    seconds: int,
 ) -> Link:
     """Keep a new link, and forget those that expired long ago."""
     await connection.execute(FORGET)

@@ -1,4 +1,4 @@
-"""A program that converts one recording: ``python -m app.recordings.audio.child wav|mp3|ogg|peaks SUFFIX``, standard input to output.
+"""A program that converts one recording from standard input to output: ``python -m … wav|mp3|ogg|peaks SUFFIX``.
 
 Both are files. It runs for one recording because a decoder that reads what strangers sent may crash, hang or take all memory;
 killing it ends a conversion at any point. It exits with 65 if the input is no audio that it can read.
@@ -27,7 +27,6 @@ _RAW: dict[str, tuple[str, int]] = {
     ".r16": ("PCM_16", 16000), ".r24": ("PCM_16", 24000), ".r32": ("PCM_16", 32000),
 }  # fmt: skip
 _BIT_RATES = ((8000, 24), (16000, 32), (24000, 48), (96000, 64))  # kbit/s a channel, up to this rate
-_SCALE_FLOATS = 0x1014  # SFC_SET_SCALE_FLOAT_INT_READ
 
 
 class _WholeWav(io.RawIOBase):
@@ -103,12 +102,20 @@ def _blocks(soundfile: Any, sound: Any) -> Iterator[bytes]:
 
     The library's own methods seek after each block, and fail for files whose last block is short.
     """
-    library, ffi, handle = soundfile._snd, soundfile._ffi, sound._file
-    # Else samples of -1.0 to 1.0 are read as 0.
-    library.sf_command(handle, _SCALE_FLOATS, ffi.NULL, 1)
-    block = ffi.new("short[]", _BLOCK * sound.channels)
+    library, ffi, handle, channels = soundfile._snd, soundfile._ffi, sound._file, sound.channels
+    if sound.subtype in ("FLOAT", "DOUBLE"):  # the library cuts samples of -1.0 to 1.0 to whole numbers
+        floats = ffi.new("float[]", _BLOCK * channels)
+        while (frames := library.sf_readf_float(handle, floats, _BLOCK)) > 0:
+            values = array.array("f", bytes(ffi.buffer(floats, frames * channels * 4)))
+            yield array.array("h", (_whole(value) for value in values)).tobytes()
+        return
+    block = ffi.new("short[]", _BLOCK * channels)
     while (frames := library.sf_readf_short(handle, block, _BLOCK)) > 0:
-        yield bytes(ffi.buffer(block, frames * sound.channels * 2))
+        yield bytes(ffi.buffer(block, frames * channels * 2))
+
+
+def _whole(value: float) -> int:
+    return int(min(max(value, -1.0), 1.0) * 32767) if value == value else 0  # noqa: PLR0124 - not a number
 
 
 def _to_wav(soundfile: Any, sound: Any, output: int) -> None:
