@@ -4,9 +4,9 @@ import re
 
 LINK_PATH = "/link/"  # what follows opens a recording
 _SECRET = re.compile(r"(/link/).+", re.DOTALL | re.IGNORECASE)
-_WITH_TOKEN = "/v1/voicemail/"  # below it a link stands under its id, which opens nothing
+_GUARDED = "/v1/voicemail/"  # below it a link stands under its id, which opens nothing
 
 
 def shown(path: str) -> str:
     """A path for a log. Also a path that no route has may hold a whole secret, as when somebody mistyped a link."""
-    return path if path.startswith(_WITH_TOKEN) else _SECRET.sub(r"\1…", path)
+    return path if path.startswith(_GUARDED) else _SECRET.sub(r"\1…", path)

@@ -1,6 +1,6 @@
 """The recordings of messages over HTTP: download, waveform, and several in a ZIP."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Literal
 from uuid import UUID
 
 from aiohttp import hdrs, web
@@ -29,9 +29,17 @@ class AudioQuery(BaseModel):
     """How a recording is wanted."""
 
     format: (
-        Annotated[Kind, Field(description="convert it; without this, Accept chooses, and else it is sent as it is")] | None
+        Annotated[
+            Literal["wav", "mp3", "ogg"], Field(description="convert it; without this, Accept chooses, else it is sent as it is")
+        ]
+        | None
     ) = None
     disposition: Annotated[Disposition, Field(description="inline: for a player in a page")] | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The format, if the query names one."""
+        return None if self.format is None else Kind(self.format)
 
 
 class DownloadQuery(DomainQuery, AudioQuery):
@@ -55,7 +63,6 @@ class SelectionIn(BaseModel):
     """Whose recordings are wanted."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _EXAMPLE})
-    IGNORED: ClassVar[frozenset[str]] = frozenset()
 
     ids: Annotated[list[UUID], Field(min_length=1, max_length=MOST, description="of messages")]
     domain: DomainName = None
@@ -79,7 +86,7 @@ class AudioRoutes:
     async def download_recording(self, request: Request, query: DownloadQuery) -> web.StreamResponse:
         """The recording."""
         opening = self._audio.open(
-            request.grant, request.path["key"], domain=query.domain, kind=query.format, choose=choice(request.raw)
+            request.grant, request.path["key"], domain=query.domain, kind=query.kind, choose=choice(request.raw)
         )
         return sent(request.raw, await while_connected(request.raw, opening), query)
 

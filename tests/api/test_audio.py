@@ -19,6 +19,7 @@ import pytest
 from app.access.scopes import Scope
 from app.database.pool import Pool, open_pool
 from tests.support.access_tokens import make_token
+from tests.support.conversions import children
 from tests.support.pbx import DOMAIN, TOKEN, Site
 from tests.support.sounds import SAMPLE, in_format, wav
 from tests.support.switch_rows import insert, switch_row
@@ -290,14 +291,14 @@ async def test_each_reading_is_audited_before_its_first_byte(api: Site, leave: L
 
 
 async def test_a_waveform_has_as_many_points_as_are_asked_for(api: Site, leave: Leave) -> None:
-    id_ = await leave(SAMPLE.read_bytes())
+    id_ = await leave(wav(seconds=2))
     path = f"/v1/voicemail/message/{id_}/waveform"
 
     by_default = await api.get(path)
     many = await api.get(f"{path}?points=2000")
 
     assert (len(by_default["peaks"]), len(many["peaks"])) == (200, 2000)
-    assert by_default["duration"] == many["duration"] == (await api.get(f"/v1/voicemail/message/{id_}"))["recording"]["duration"]
+    assert by_default["duration"] == many["duration"] == 2.0
     assert max(by_default["peaks"]) == max(many["peaks"]) <= 1.0
     for wrong in ("0", "2001", "x"):
         async with api.client.get(f"{path}?points={wrong}") as answer:
@@ -526,4 +527,21 @@ async def test_a_client_that_leaves_a_zip_leaves_no_file_open(api: Site, leave: 
         answer.close()
     async with asyncio.timeout(10):
         while open_files():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_conversion_ends_when_its_client_goes(api: Site, extension: str, leave: Leave) -> None:
+    head = wav(seconds=0)
+    id_ = await leave(head[:40] + (200_000_000).to_bytes(4, "little") + bytes(200_000_000))
+
+    asking = asyncio.ensure_future(download(api, id_, "?format=mp3"))
+    async with asyncio.timeout(10):
+        while not children():
+            await asyncio.sleep(0.02)
+    asking.cancel()
+    async with asyncio.timeout(10):
+        while children():
+            await asyncio.sleep(0.02)
+
+        while list((api.folder / "audio").glob(".draft-*")):
             await asyncio.sleep(0.02)

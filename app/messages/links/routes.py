@@ -106,7 +106,7 @@ class LinkRoutes:
     async def open_link(self, request: Request, query: AudioQuery) -> web.StreamResponse:
         """The recording."""
         origin = request.grant.origin
-        opening = self._links.open(request.path["secret"], origin, kind=query.format, choose=choice(request.raw))
+        opening = self._links.open(request.path["secret"], origin, kind=query.kind, choose=choice(request.raw))
         answer = sent(request.raw, await while_connected(request.raw, opening), query)
         answer.headers["Referrer-Policy"] = "no-referrer"
         answer.headers["X-Robots-Tag"] = "noindex"

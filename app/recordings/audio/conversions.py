@@ -38,6 +38,7 @@ class Unconvertible(Invalid):
     def __init__(self, detail: str = "the recording is no audio that this service can convert") -> None:
         super().__init__([])
         self.detail = detail
+        self.args = (detail,)
 
 
 @dataclass(slots=True)
