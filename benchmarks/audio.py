@@ -12,11 +12,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
+
 from app.recordings.audio.conversions import Conversions
 from app.recordings.audio.kinds import Kind
 from app.recordings.storage import OpenRecording
 from benchmarks.measures import say
-from benchmarks.site import DOMAIN, TOKEN, Site, open_site, peer
+from benchmarks.site import DOMAIN, TOKEN, Site, peer
 
 ROUNDS = 25
 SIZES = {"160 kB": 160_000, "32 MB": 32_000_000}
@@ -71,7 +72,7 @@ async def stall(_site: Site) -> float:
                 (await conversions.converted(recording, str(number), Kind.MP3)).close()
 
         watching = asyncio.ensure_future(watch())
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(3)
         at_rest, worst = worst, 0.0
         await asyncio.gather(*(one(number) for number in range(AT_ONCE)))
         watching.cancel()

@@ -133,6 +133,7 @@ class Download(Streamed):
     def __init__(self, content: Content, part: Part, *, status: int, media_type: str, headers: Mapping[str, str]) -> None:
         super().__init__(status=status, headers=headers)
         self._content, self._part = content, part
+        self._ahead: asyncio.Future[bytes] | None = None
         self.content_type = media_type
         self.content_length = part.length
 
@@ -141,12 +142,20 @@ class Download(Streamed):
         self._content.close()
 
     async def send(self) -> None:
-        """Send the part."""
+        """Send the part. The next piece is read while one is sent."""
         offset, left = self._part.start, self._part.length
-        while left:
-            piece = await asyncio.to_thread(self._content.read, offset, min(left, _PIECE))
-            if not piece:
-                # The file was shortened meanwhile. The client must see an incomplete body.
-                raise ConnectionResetError("the file became shorter while it was sent")
-            await self.write(piece)
-            offset, left = offset + len(piece), left - len(piece)
+        try:
+            while left:
+                piece = await (self._ahead or self._read(offset, left))
+                if not piece:
+                    # The file was shortened meanwhile. The client must see an incomplete body.
+                    raise ConnectionResetError("the file became shorter while it was sent")
+                offset, left = offset + len(piece), left - len(piece)
+                self._ahead = self._read(offset, left) if left else None
+                await self.write(piece)
+        finally:
+            if self._ahead is not None:  # its thread must not read from a number that another file has by then
+                await asyncio.wait([self._ahead])
+
+    def _read(self, offset: int, left: int) -> "asyncio.Future[bytes]":
+        return asyncio.get_running_loop().run_in_executor(None, self._content.read, offset, min(left, _PIECE))

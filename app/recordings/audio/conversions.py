@@ -4,11 +4,13 @@ Callers that want the same at the same time share one child. When the last of th
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -49,6 +51,33 @@ class _Flight:
     waiting: int = 0
 
 
+class _Child:
+    """A child process, run in a thread: to start one stops whoever does it for a while, with uvloop the loop for 50 ms."""
+
+    def __init__(self, kind: str, suffix: str, source: int, target: int) -> None:
+        self._command = [sys.executable, "-I", "-m", child.__name__, kind, suffix]
+        self._source, self._target = source, target
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def to_its_end(self) -> int:
+        """Start it and wait; its status."""
+        if self._killed:
+            return -signal.SIGKILL
+        self._process = subprocess.Popen(  # noqa: S603 - a program of ours
+            self._command, stdin=self._source, stdout=self._target, stderr=subprocess.DEVNULL, env={"LC_ALL": "C.UTF-8"}
+        )
+        if self._killed:
+            self._process.kill()
+        return self._process.wait()
+
+    def kill(self) -> None:
+        """End it; from another thread, at any time."""
+        self._killed = True
+        if self._process is not None:
+            self._process.kill()
+
+
 class Conversions:
     """Recordings in other formats, made when they are asked for."""
 
@@ -56,7 +85,9 @@ class Conversions:
         """``folder`` is made when it is needed; it holds at most ``most_bytes`` when nothing is under way."""
         self._cache = AudioCache(folder, most_bytes)
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(at_once or max(os.cpu_count() or 1, 1))
+        at_once = at_once or os.cpu_count() or 1
+        self._turns = asyncio.Semaphore(at_once)
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="conversion")
         self._flights: dict[str, _Flight] = {}
         self._made_by = " ".join(f"{name} {version(name)}" for name in _PARTS)
 
@@ -137,20 +168,16 @@ class Conversions:
         """Run the child to its end. Raises ``Unconvertible`` and ``Unavailable``."""
         suffix = PurePosixPath(source.name).suffix.lower()
         suffix = suffix if suffix.isascii() and len(suffix) < 10 else ""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-m", child.__name__, kind, suffix,
-            stdin=source.descriptor, stdout=draft.descriptor, stderr=asyncio.subprocess.DEVNULL, env={"LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
+        run = _Child(kind, suffix, source.descriptor, draft.descriptor)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, run.to_its_end)
         try:
             async with asyncio.timeout(self._seconds):
-                status = await process.wait()
+                status = await asyncio.shield(running)
         except TimeoutError:
             status = None
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
+            run.kill()
+            await asyncio.wait([running])  # its files are closed after this
         if status == 0:
             return
         if status != child.NOT_AUDIO:
