@@ -5,9 +5,11 @@ killing it ends a conversion at any point. It exits with 65 if the input is no a
 """
 
 import array
+import contextlib
 import io
 import os
 import resource
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from app.recordings.audio.peaks import A_SECOND, packed
 from app.recordings.wav import wav_data
 
 NOT_AUDIO = 65  # EX_DATAERR
-SECONDS, LARGEST, MEMORY = 60, 512 * 1024 * 1024, 1536 * 1024 * 1024
+ALIVE, SECONDS, LARGEST, MEMORY = 90, 60, 512 * 1024 * 1024, 1536 * 1024 * 1024
 _BLOCK = 16384  # frames
 _RAW: dict[str, tuple[str, int]] = {
     ".ul": ("ULAW", 8000), ".ulaw": ("ULAW", 8000), ".al": ("ALAW", 8000), ".alaw": ("ALAW", 8000), ".gsm": ("GSM610", 8000),
@@ -88,6 +90,9 @@ def _opened(soundfile: Any, descriptor: int, suffix: str) -> Any:
             found = wav_data(file, os.fstat(descriptor).st_size)
         if found is None:
             raise ValueError("no samples")
+        os.lseek(descriptor, 0, os.SEEK_SET)  # the library begins where the file stands
+        if found.length == found.declared:
+            return soundfile.SoundFile(os.dup(descriptor))
         body, start, length = found.format, found.start, min(found.length, 2**32 - 256)
         riff = struct.pack("<4sI4s4sI", b"RIFF", 28 + len(body) + length, b"WAVE", b"fmt ", len(body)) + body
         return soundfile.SoundFile(_WholeWav(descriptor, riff + struct.pack("<4sI", b"data", length), start, length))
@@ -183,16 +188,25 @@ def _write(output: int, data: bytes | bytearray) -> None:
 _WRITERS: dict[str, Callable[[Any, Any, int], None]] = {"wav": _to_wav, "mp3": _to_mp3, "ogg": _to_ogg, "peaks": _to_peaks}
 
 
-def main(kind: str, suffix: str) -> int:
-    """Convert standard input."""
-    os.nice(5)  # whoever answers requests goes first
+def _limit() -> None:
+    """Go behind whoever answers requests, and end before anything is exhausted, also without a parent."""
+    signal.alarm(ALIVE)
     for limit, value in (
         (resource.RLIMIT_CPU, SECONDS),
         (resource.RLIMIT_FSIZE, LARGEST),
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(limit, (value, value))
+        # The system may forbid it, as the filter of the systemd unit does: then the alarm and the unit are what limits.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(limit, (value, value))
+    with contextlib.suppress(OSError):
+        os.nice(5)
+
+
+def main(kind: str, suffix: str) -> int:
+    """Convert standard input."""
+    _limit()
     soundfile = _soundfile()
     try:
         sound = _opened(soundfile, 0, suffix)

@@ -28,7 +28,7 @@ from app.recordings.storage import OpenRecording
 log = structlog.get_logger(__name__)
 
 _PEAKS = "peaks"
-_LONGEST = 90.0  # seconds; the child itself may use 60 of a processor
+_LONGEST = float(child.ALIVE)  # seconds; of these the child may use 60 of a processor
 _LARGEST = 256 * 1024 * 1024  # bytes of a recording
 _MOST_WAITING = 100
 _PARTS = ("lameenc", "soundfile")
