@@ -188,7 +188,7 @@ def _limit() -> None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (value, value))
     with contextlib.suppress(OSError):
-        os.nice(5)
+        os.nice(10)
 
 
 def main(kind: str, suffix: str) -> int:
