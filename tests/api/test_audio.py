@@ -502,6 +502,20 @@ async def test_what_is_missing_is_named_in_the_zip(api: Site, extension: str, le
     assert str(api.folder) not in text
 
 
+async def test_a_recording_that_was_cut_while_it_is_zipped_is_named(api: Site, extension: str, leave: Leave) -> None:
+    id_ = await leave(bytes(64 * 1024 * 1024))
+    (path,) = (api.switch.recordings / DOMAIN / extension).glob("*.wav")
+
+    async with api.client.post("/v1/voicemail/message/download", json={"ids": [id_]}) as answer:
+        begin = await answer.content.read(1000)
+        os.truncate(path, 2000)
+        archive = zipfile.ZipFile(io.BytesIO(begin + await answer.read()))
+
+    assert archive.testzip() is None
+    assert archive.infolist()[0].file_size < 64 * 1024 * 1024
+    assert f"{id_}: {archive.namelist()[0]} is incomplete" in archive.read("MISSING.txt").decode()
+
+
 async def test_a_selection_of_nothing_that_is_there_is_not_found(api: Site, leave: Leave) -> None:
     foreign = await leave(SAMPLE.read_bytes(), domain="elsewhere.example")
     token = await make_token(api.dsn, f"t{uuid4().hex[:12]}", [DOMAIN])
