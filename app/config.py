@@ -165,6 +165,7 @@ class Settings(BaseSettings):
     mails_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 30
     notify_max_age: Annotated[int, Field(ge=60)] = 24 * 3600
     trash_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    audio_cache: Annotated[int, Field(ge=0, le=1_000_000)] = 512
     audit_days: Annotated[int, Field(ge=1, le=36500)] = 365
     lockout_attempts: Annotated[int, Field(ge=0, le=1000)] = 10
     lockout_window: Annotated[int, Field(ge=1, le=7 * 86400)] = 900

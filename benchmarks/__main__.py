@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from app.logs import configure_logging
-from benchmarks import crowd, measures
+from benchmarks import audio, crowd, measures
 from benchmarks.measures import say
 from benchmarks.site import Site, open_site
 
@@ -21,6 +21,8 @@ AIMS: dict[str, Callable[[float], bool]] = {
     "mail rate": lambda ratio: ratio >= 0.7,
     "slow clients": lambda p99: p99 <= 0.1,
     "bombs": lambda p99: p99 <= 0.1,
+    "downloads": lambda ratio: ratio >= 0.9,
+    "stall": lambda milliseconds: milliseconds < 20,
 }
 MEASURES: dict[str, Callable[[Site], Awaitable[float | None]]] = {
     "list": measures.listing,
@@ -31,8 +33,11 @@ MEASURES: dict[str, Callable[[Site], Awaitable[float | None]]] = {
     "indexing": measures.indexing,
     "slow clients": crowd.slow_clients,
     "bombs": crowd.bombs,
+    "downloads": audio.downloads,
+    "mp3": audio.transcoding,
+    "stall": audio.stall,
 }
-NEED_NO_MESSAGES = {"slow clients", "bombs"}
+NEED_NO_MESSAGES = {"slow clients", "bombs", "downloads", "mp3", "stall"}
 
 
 async def main(wanted: Sequence[str]) -> int:

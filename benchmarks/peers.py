@@ -1,9 +1,10 @@
-"""What the service is measured against, each in a process of its own: ``python -m benchmarks.peers list|list-without-reset|mail``."""
+"""What the service is measured against, each in a process of its own: ``python -m benchmarks.peers list|list-without-reset|files|mail``."""
 
 import asyncio
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -69,6 +70,21 @@ async def plainest(dsn: str, domain: str, *, reset: bool) -> None:
     await asyncio.Event().wait()
 
 
+async def files(folder: str) -> None:
+    """aiohttp's own way to send a file: no token, no database, no audit."""
+
+    async def download(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(Path(folder) / request.match_info["name"])
+
+    application = web.Application()
+    application.router.add_get("/{name}", download)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    tell(str(runner.addresses[0][1]))
+    await asyncio.Event().wait()
+
+
 class Sink:
     """Takes every mail, tells when it came and who called, and keeps nothing."""
 
@@ -91,4 +107,6 @@ async def mail() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "files":
+        uvloop.run(files(sys.argv[2]))
     uvloop.run(mail() if sys.argv[1] == "mail" else plainest(sys.argv[2], sys.argv[3], reset=sys.argv[1] == "list"))

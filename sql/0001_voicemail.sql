@@ -300,6 +300,20 @@ CREATE TABLE voicemail.api_token_secret (
 );
 CREATE INDEX api_token_secret_token ON voicemail.api_token_secret (token);
 
+-- Links to recordings that work without a token. The text in the URL is nowhere, so reading this table opens no recording.
+CREATE TABLE voicemail.link (
+    id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    digest     bytea NOT NULL UNIQUE,                     -- SHA-256 of the text in the URL
+    message_id uuid NOT NULL REFERENCES voicemail.message (id) ON DELETE CASCADE,
+    domain     text NOT NULL,                             -- of the message
+    token_id   uuid,                                      -- that made it, and without whose right it is dead; NULL: VOICEMAIL_API_TOKEN. No foreign key: a revoked token kills its links
+    made_by    text NOT NULL,                             -- that token's name
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX link_message ON voicemail.link (message_id);
+CREATE INDEX link_expires_at ON voicemail.link (expires_at);
+
 -- Facts about this installation: its id, which each mailbox file names; when it first started on this switch; what is wrong in
 -- the directory folder of a domain ('directory of DOMAIN', '' where all is well).
 CREATE TABLE voicemail.installation (
@@ -312,8 +326,8 @@ CREATE TABLE voicemail.installation (
 CREATE TABLE voicemail.audit (
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),  -- of refused requests: the minute
     id         bigint GENERATED ALWAYS AS IDENTITY,
-    actor      text NOT NULL CHECK (actor IN ('token', 'command', 'phone', 'service', 'nobody')),
-    name       text NOT NULL DEFAULT '',                  -- of the token, or of the command line's user; '': nobody
+    actor      text NOT NULL CHECK (actor IN ('token', 'link', 'command', 'phone', 'service', 'nobody')),
+    name       text NOT NULL DEFAULT '',                  -- of the token (also of the one that made the link), or of the command line's user; '': nobody
     token_id   uuid,                                      -- no foreign key: the token may be revoked, the row stays
     address    text NOT NULL DEFAULT '',                  -- of the client; of refused requests over IPv6 its /64
     user_agent text NOT NULL DEFAULT '',                  -- as the client says

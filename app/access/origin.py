@@ -9,6 +9,7 @@ class Actor(StrEnum):
     """What kind of caller it was."""
 
     TOKEN = "token"  # noqa: S105
+    LINK = "link"  # whoever has the link; the name is that of the token that made it
     COMMAND = "command"  # the ``voicemail`` command; the name is that of the system's user
     PHONE = "phone"  # the owner of a mailbox, in the phone's menu
     SERVICE = "service"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from app.access.grant import Grant
 from app.access.model import Found, NewToken, TokenInfo
@@ -58,6 +59,20 @@ UPDATE voicemail.api_token_secret s SET last_used_at = u.used_at
 FROM (SELECT unnest($1::bytea[]) AS digest, date_trunc('minute', unnest($2::timestamptz[])) AS used_at) u
 WHERE s.digest = u.digest AND (s.last_used_at IS NULL OR s.last_used_at < u.used_at)
 """
+
+HOLDS = """
+SELECT EXISTS (
+    SELECT FROM voicemail.api_token t
+    WHERE t.id = $1 AND (t.all_scopes OR $2 = ANY (t.scopes))
+      AND (t.all_domains OR EXISTS (SELECT FROM voicemail.api_token_domain d WHERE d.token = t.name AND d.domain = $3))
+      AND EXISTS (SELECT FROM voicemail.api_token_secret s WHERE s.token = t.name AND s.expires_at > now())
+)
+"""
+
+
+async def holds(pool: Pool, token_id: UUID, scope: Scope, domain: str) -> bool:
+    """Whether a token is valid now, and may do that in a domain."""
+    return bool(await pool.fetchval(HOLDS, token_id, scope, domain))
 
 
 async def find(pool: Pool, digest: bytes, default_domain: Domain) -> Found | None:

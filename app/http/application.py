@@ -19,10 +19,11 @@ from app.access.grant import NOBODY, Grant
 from app.access.limits import DownloadLimit, Limits
 from app.access.origin import Actor, Claim, Origin
 from app.errors import DatabaseFailed, Forbidden
+from app.http import secret_paths
 from app.http.client import CLIENT, Client, Clients
 from app.http.connection import SERVER
 from app.http.docs import add_docs, add_front
-from app.http.files import Download
+from app.http.files import Streamed
 from app.http.idempotency import HEADER, Idempotency
 from app.http.metrics import Metrics, add_metrics
 from app.http.openapi import describe
@@ -31,6 +32,7 @@ from app.http.problems import problem_of
 from app.http.requests import PROBES, RequestCounts
 from app.http.routing import Endpoint, Request, Response, endpoints
 from app.jobs.repeats import Repeats
+from app.networks import client_of
 
 log = structlog.get_logger(__name__)
 
@@ -122,16 +124,16 @@ def _handler(endpoint: Endpoint, bodies: BodyReader, downloads: DownloadLimit, i
 
 
 def _counted(handle: _Handler, downloads: DownloadLimit) -> _Handler:
-    """A handler of downloads, of which a token may have only some under way."""
+    """A handler of downloads, of which a token, or an address with links, may have only some under way."""
 
     async def counted(raw: web.Request) -> web.StreamResponse:
-        end = downloads.begin(raw[_GRANT].name)
+        end = downloads.begin(raw[_GRANT].name or f"links, {client_of(raw[CLIENT].address)}")
         response = None
         try:
             response = await handle(raw)
             return response
         finally:
-            if isinstance(response, Download):
+            if isinstance(response, Streamed):
                 response.when_over(end)  # aiohttp sends it after this
             else:
                 end()
@@ -186,6 +188,7 @@ def _gate(door: Door, public: Set[object], optional: Set[object]) -> Any:
         guarded = called not in public
         try:
             check_encoding(request)
+            request[_GRANT] = NOBODY.asked_from(_origin(request, request_id, Actor.NOBODY))
             if guarded:
                 await _admit(door, request, request_id)
             elif called in optional and request.headers.get("Authorization"):
@@ -209,8 +212,12 @@ async def _admit(door: Door, request: web.Request, request_id: str) -> None:
     """Note what the request's token grants. Raises ``Unauthorized`` and ``TooManyRequests``."""
     address = request[CLIENT].address
     grant = await door.authenticator.grant(request.headers.get("Authorization"), address)
-    request[_GRANT] = grant.asked_from(Origin(Actor.TOKEN, address, request_id, request.headers.get("User-Agent", "")))
+    request[_GRANT] = grant.asked_from(_origin(request, request_id, Actor.TOKEN))
     door.limits.requests.count(grant.name)
+
+
+def _origin(request: web.Request, request_id: str, actor: Actor) -> Origin:
+    return Origin(actor, request[CLIENT].address, request_id, request.headers.get("User-Agent", ""))
 
 
 def _headers(response: web.StreamResponse, request_id: str, *, guarded: bool) -> None:
@@ -225,7 +232,7 @@ def _log(request: web.Request, response: web.StreamResponse, client: Client, req
     log.info(
         "request",
         method=request.method,
-        path=request.path[:300],
+        path=secret_paths.shown(request.path)[:300],
         status=response.status,
         ms=round((time.perf_counter() - began) * 1000, 2),
         address=client.address or None,

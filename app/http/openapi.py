@@ -97,7 +97,8 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     operation["security"] = _security(endpoint)
     if endpoint.body is not None:
         schema = references[(endpoint.body, "validation")]
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        required = not getattr(endpoint.body, "OPTIONAL_BODY", False)
+        operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
@@ -158,13 +159,14 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
     mark = endpoint.mark
     good: dict[str, Any] = {"description": mark.summary}
     if mark.streams:
-        good["content"] = {mark.streams: {"schema": {"type": "string", "format": "binary"}}}
+        good["content"] = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in mark.streams}
     elif _is_shape(endpoint.result):
         good["content"] = {"application/json": {"schema": references[(endpoint.result, "serialization")]}}
     responses: dict[str, Any] = {str(mark.status): good}
     if mark.path == "/readyz":
         responses["503"] = {**good, "description": "the database or the switch's tables cannot be used"}
-    if mark.streams:
+    if _has_ranges(endpoint):
+        responses["304"] = {"description": "the client has it already, as If-None-Match or If-Modified-Since says"}
         responses["206"] = {**good, "description": "a part of it, as Range asked"}
     if not endpoint.guarded:
         responses["400"] = {"description": "this is not HTTP that can be read"}
@@ -175,6 +177,10 @@ def _responses(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
         about = "in how many seconds to try again"
         responses["429"]["headers"] = {"Retry-After": {"description": about, "schema": {"type": "integer", "minimum": 1}}}
     return responses
+
+
+def _has_ranges(endpoint: Endpoint) -> bool:
+    return bool(endpoint.mark.streams) and endpoint.mark.method == "GET"
 
 
 def _names_domain(endpoint: Endpoint) -> bool:
@@ -188,13 +194,11 @@ _TOO_MANY_DOWNLOADS = f"{_TOO_MANY}; or too many downloads of this token are und
 
 
 def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
-    if not endpoint.guarded:
+    if not endpoint.guarded and "{" not in endpoint.mark.path:
         return [("401", "the token is not valid"), ("429", _TOO_MANY)] if endpoint.takes_token else []
-    found = [
-        ("429", _TOO_MANY if endpoint.mark.streams is None else _TOO_MANY_DOWNLOADS),
-        ("401", "no valid token"),
-        ("403", f"the token lacks the scope {endpoint.mark.scope}"),
-    ]
+    found = [("429", _TOO_MANY_DOWNLOADS if endpoint.mark.streams else _TOO_MANY)]
+    if endpoint.guarded:
+        found += [("401", "no valid token"), ("403", f"the token lacks the scope {endpoint.mark.scope}")]
     if "{" in endpoint.mark.path or _names_domain(endpoint):
         found.append(("404", "there is no such thing"))
     if endpoint.body is not None:
@@ -202,8 +206,8 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
         found += [("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON, or is compressed")]
     if endpoint.mark.method == "POST":
         found.append(("409", "it exists already, or the first request with this Idempotency-Key is running or lost its answer"))
-    if endpoint.mark.streams:
-        found.append(("416", "the range lies outside of it"))
+    if _has_ranges(endpoint):
+        found += [("412", "it is not the version that If-Match names"), ("416", "the range lies outside of it")]
     if is_conditional(endpoint.handler):
         found.append(("412", "it was changed since it was read, as If-Match says"))
     found.append(("422", "some fields or parameters are wrong"))

@@ -51,6 +51,8 @@ class BodyReader:
 
     async def read(self, request: web.Request, model: type[M]) -> M:
         """The JSON object of a request. Raises ``UnsupportedMediaType``, ``BadRequest`` and ``Invalid``; aiohttp raises 413."""
+        if getattr(model, "OPTIONAL_BODY", False) and not request.can_read_body:
+            return model()
         _check_type(request)
         try:
             raw = await request.read()

@@ -58,7 +58,7 @@ class Mark:
     summary: str
     status: int
     description: str
-    streams: str | None
+    streams: tuple[str, ...]
     scope: Scope | None
     optional_scope: Scope | None = None
 
@@ -105,9 +105,9 @@ def get(
     summary: str,
     status: int = 200,
     description: str = "",
-    streams: str | None = None,
+    streams: tuple[str, ...] = (),
 ) -> Callable[[_Method], _Method]:
-    """A GET route, and HEAD with it. ``streams`` is the content type of a handler that streams its answer itself.
+    """A GET route, and HEAD with it. ``streams``: the content types that a handler has which streams its answer itself.
 
     ``optional_scope`` is what a token may add to a public route's answer; the handler looks for it in the grant.
     """
@@ -115,31 +115,31 @@ def get(
 
 
 def post(
-    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = "", streams: tuple[str, ...] = ()
 ) -> Callable[[_Method], _Method]:
-    """A POST route."""
-    return _decorator(Mark("POST", path, summary, status, description, None, scope))
+    """A POST route; ``streams`` as for GET."""
+    return _decorator(Mark("POST", path, summary, status, description, streams, scope))
 
 
 def put(
     path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
 ) -> Callable[[_Method], _Method]:
     """A PUT route."""
-    return _decorator(Mark("PUT", path, summary, status, description, None, scope))
+    return _decorator(Mark("PUT", path, summary, status, description, (), scope))
 
 
 def patch(
     path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
 ) -> Callable[[_Method], _Method]:
     """A PATCH route."""
-    return _decorator(Mark("PATCH", path, summary, status, description, None, scope))
+    return _decorator(Mark("PATCH", path, summary, status, description, (), scope))
 
 
 def delete(
     path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
 ) -> Callable[[_Method], _Method]:
     """A DELETE route."""
-    return _decorator(Mark("DELETE", path, summary, status, description, None, scope))
+    return _decorator(Mark("DELETE", path, summary, status, description, (), scope))
 
 
 def endpoints(routes: object) -> list[Endpoint]:

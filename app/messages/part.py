@@ -10,8 +10,12 @@ from app.jobs.claims import Claims
 from app.messages import heard, removal_store
 from app.messages.action_routes import ActionRoutes
 from app.messages.actions import MessageActions, reasons
+from app.messages.audio import MessageAudio
+from app.messages.audio_routes import AudioRoutes
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
+from app.messages.links.routes import LinkRoutes
+from app.messages.links.service import Links
 from app.messages.mailbox import MailboxMessages
 from app.messages.mailbox_routes import MailboxMessageRoutes
 from app.messages.orphans import Orphans
@@ -22,9 +26,11 @@ from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.search import MessageSearch
+from app.messages.selection import Selection
 from app.messages.service import Messages
 from app.messages.trash import Trash, TrashAside
 from app.messages.trash_purge import TrashPurge
+from app.recordings.audio.conversions import Conversions
 from app.recordings.index import RecordingIndex
 from app.recordings.trash import TrashFolder
 from app.recordings.watcher import RecordingWatcher
@@ -51,7 +57,7 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
     hearing = Hearing(resources.pool, resources.paths, hint)
     rescue = Rescue(resources.pool, resources.switch, resources.storage, intake.hint)
     orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
-    messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
+    messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage)
     folder = TrashFolder(resources.storage, links=not settings.recordings_refuse_hard_links)
     aside = TrashAside(resources.pool, resources.switch.pool, resources.storage, folder)
     for reason in reasons(aside):
@@ -71,10 +77,6 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
         pool=resources.pool, switch=resources.switch, messages=messages, removal=removal, trash=trash, phones=phones
     )
 
-    search = MessageSearch(resources.readers, resources.switch.readers, resources.switch.pool, messages)
-    of_mailbox = MailboxMessages(resources.pool, resources.switch.readers)
-    rendering, url = Rendering(settings.zone), settings.public_url
-
     def hear(event: Event) -> None:
         hearing.hear(event)
         if resources.leader.leading:
@@ -89,11 +91,7 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(
-            MessageRoutes(messages, search, actions, rendering, url),
-            MailboxMessageRoutes(of_mailbox, search, rendering, url),
-            ActionRoutes(actions),
-        ),
+        routes=_routes(resources, messages, actions),
         always=(hearing.run, phones.run),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, purge.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
@@ -104,6 +102,23 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
             queue(resources.pool, "announced_messages", "Messages that the switch announced and whose rows", heard.WAITING),
         ),
         checks={"recordings": OneAtATime(recordings)},
+    )
+
+
+def _routes(resources: Resources, messages: Messages, actions: MessageActions) -> tuple[object, ...]:
+    settings, storage, readings = resources.settings, resources.storage, resources.readings
+    rendering, url = Rendering(settings.zone), settings.public_url
+    search = MessageSearch(resources.readers, resources.switch.readers, resources.switch.pool, messages)
+    of_mailbox = MailboxMessages(resources.pool, resources.switch.readers)
+    conversions = Conversions(settings.data_dir / "audio", most_bytes=settings.audio_cache * 1024 * 1024)
+    audio = MessageAudio(messages, storage, readings, conversions)
+    links = Links(resources.pool, messages, audio, static_token=settings.api_token is not None)
+    return (
+        MessageRoutes(messages, search, actions, rendering, url),
+        MailboxMessageRoutes(of_mailbox, search, rendering, url),
+        ActionRoutes(actions),
+        AudioRoutes(messages, audio, Selection(messages, storage, readings, rendering)),
+        LinkRoutes(links, messages, url),
     )
 
 

@@ -151,6 +151,10 @@ class Rendering:
             }
         return {**line, "audio": audio}
 
+    def time(self, message: Message) -> datetime:
+        """When a message was left, where its mailbox is."""
+        return self._time_in(message.created_epoch, message.time_zone)
+
     def _time_in(self, epoch: int, zone: str | None) -> datetime:
         """When a message was left, where its mailbox is; an impossible time reads as 1970."""
         where = self._named(zone)

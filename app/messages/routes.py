@@ -1,12 +1,9 @@
 """The messages over HTTP."""
 
-from aiohttp import web
-
 from app.access.scopes import Scope
 from app.errors import Invalid
 from app.http.base_url import base_url
 from app.http.domain_query import DomainQuery, named_domain
-from app.http.files import stream
 from app.http.routing import Request, get
 from app.messages.actions import MessageActions
 from app.messages.pages import Lines
@@ -17,7 +14,7 @@ from app.messages.service import Messages
 
 
 class MessageRoutes:
-    """List, show and download messages; no route here changes a message."""
+    """List and show messages; no route here changes a message."""
 
     def __init__(
         self, messages: Messages, search: MessageSearch, actions: MessageActions, rendering: Rendering, public_url: str
@@ -67,17 +64,6 @@ class MessageRoutes:
         message = await self._messages.find(request.grant, request.path["key"], domain=query.domain)
         state = await self._messages.state(message)
         return self._rendering.message(message, base_url(request.raw, self._public_url), state)
-
-    @get(
-        "/v1/voicemail/message/{key}/download",
-        scope=Scope.MESSAGE_AUDIO,
-        summary="Download a message's recording",
-        streams="audio/wav",
-    )
-    async def download_recording(self, request: Request, query: DomainQuery) -> web.StreamResponse:
-        """The recording, as the switch made it."""
-        audio = await self._messages.audio(request.grant, request.path["key"], domain=query.domain)
-        return stream(request.raw, audio)
 
     async def admit(self, request: Request) -> None:
         """Raise ``NotFound`` if the message of the path does not exist for the caller."""

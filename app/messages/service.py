@@ -4,11 +4,10 @@ A token of every domain also sees the messages of domains that this service does
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from app.access.audit.model import Action, AuditEntry, Result
-from app.access.audit.readings import Readings
 from app.access.grant import Grant, Reach
 from app.access.scopes import EVERY
 from app.addressing import Extension
@@ -20,7 +19,7 @@ from app.messages.model import Message, RecordingState
 from app.messages.pages import Lines
 from app.messages.registry import Registry
 from app.messages.unindexed import Unindexed
-from app.recordings.storage import OpenRecording, RecordingStorage
+from app.recordings.storage import RecordingStorage
 from app.switch.tables import messages as store
 from app.switch.tables.model import MessageRow, uuid_in
 
@@ -31,15 +30,11 @@ _NO_DOMAIN = "there is no such domain"
 class Messages:
     """Reads messages; never changes one."""
 
-    def __init__(
-        self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage, readings: Readings
-    ) -> None:
+    def __init__(self, readers: Readers, switch_readers: Readers, registry: Registry, storage: RecordingStorage) -> None:
         """``readers`` and ``switch_readers`` are the same if the switch's tables are in our database."""
         self._readers = readers
         self._switch_readers = switch_readers
         self._registry = registry
-        self._storage = storage
-        self._readings = readings
         self._unindexed = Unindexed(storage)
 
     async def page(
@@ -106,29 +101,20 @@ class Messages:
             rows = await store.with_uuids_within(self._switch_readers, uuids, reach.domains, reach.extension)
         return next((message for message in await self.of_rows(rows) if message.id == id_), None)
 
-    async def audio(self, grant: Grant, key: str, *, domain: str | None = None) -> OpenRecording:
-        """The recording of the message that ``find`` finds, open: the caller closes it. The audit has it before anybody else.
-
-        Raises ``NotFound``, also if the recording is gone or outside the recordings folder.
-        """
-        message = await self.find(grant, key, domain=domain)
-        audio = await asyncio.to_thread(lambda: self._storage.open(self._storage.key(message.file_path)))
-        row = message.row
-        try:
-            await self._readings.note(
-                AuditEntry.of(
-                    grant,
-                    Action.MESSAGE_AUDIO,
-                    domain=row.domain,
-                    extension=row.username,
-                    target=message.id,
-                    result=Result.ALLOWED,
-                )
-            )
-        except BaseException:
-            audio.close()
-            raise
-        return audio
+    async def find_all(self, grant: Grant, ids: Sequence[UUID], *, domain: str | None = None) -> dict[UUID, Message]:
+        """Those of the messages with these ids that exist for the caller. Raises ``NotFound`` for a foreign domain."""
+        reach = grant.reach(domain or EVERY, absent=_ABSENT)
+        records_found = await records.find_all(self._readers, ids, reach)
+        uuids = {record.uuid for record in records_found if uuid_in(record.uuid)}
+        uuids |= {text for id_ in ids for text in (str(id_), str(id_).upper())}  # not recorded yet, perhaps
+        rows = await store.with_uuids_within(self._switch_readers, sorted(uuids), reach.domains, reach.extension)
+        for record in records_found:
+            if not uuid_in(record.uuid):
+                row = await store.with_key(self._switch_readers, record.key, uuid=record.uuid, username=record.username)
+                rows += [row] if row else []
+        wanted = set(ids)
+        found = await self.of_rows(rows)
+        return {message.id: message for message in found if message.id in wanted and not message.flagged_deleted}
 
     async def _newest(self, grant: Grant, key: str, domain: str | None) -> Message | None:
         reach = grant.reach(domain, absent=_ABSENT)

@@ -29,6 +29,21 @@ class WavFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class WavData:
+    """Where the samples of a WAV file are."""
+
+    format: bytes  # of the ``fmt`` chunk
+    start: int
+    length: int  # bytes, counted
+    declared: int  # bytes, as the header says
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every player knows it: 16-bit PCM, and a header that tells the truth."""
+        return self.format[:2] == b"\x01\x00" and self.format[14:16] == b"\x10\x00" and self.length == self.declared
+
+
+@dataclass(frozen=True, slots=True)
 class _Format:
     codec: str
     sample_rate: int
@@ -63,6 +78,19 @@ def wav_facts(file: BinaryIO, size: int) -> WavFacts | None:
         elif name == b"data" and found is not None:
             return _facts(found, _data_length(file, start, length, size))
     return _facts(found, 0) if found else None
+
+
+def wav_data(file: BinaryIO, size: int) -> WavData | None:
+    """Where the samples of an open WAV file of ``size`` bytes are; None if it has none."""
+    file.seek(12)
+    body: bytes | None = None
+    for name, start, length in _chunks(file, size):
+        if name == b"fmt ":
+            file.seek(start)
+            body = file.read(min(length, 64))
+        elif name == b"data" and body is not None:
+            return WavData(body[: len(body) // 2 * 2], start, _data_length(file, start, length, size), length)
+    return None
 
 
 def _facts(found: _Format, data: int) -> WavFacts:

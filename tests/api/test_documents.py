@@ -139,7 +139,7 @@ async def test_every_operation_has_a_name_a_tag_and_its_errors(document: dict[st
         assert (bool(operation["security"]) and {} not in operation["security"]) is path.startswith("/v1/")
         if path.startswith("/v1/"):
             assert {"401", "422", "429", "503"} <= set(operation["responses"])
-        # Messages have no ETag: a phone may change them at any time.
+        # Messages have no ETag: a phone may change them at any time. A link never changes, so nobody can have read another version of it.
         if method in ("put", "patch", "delete") and path.startswith("/v1/voicemail") and "/message" not in path:
             assert "412" in operation["responses"]
     audio = document["paths"]["/v1/voicemail/message/{key}/download"]["get"]["responses"]["200"]["content"]

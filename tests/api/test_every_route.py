@@ -47,6 +47,8 @@ IN_BOTH = "{extension}"  # to a token of the other domain it is that domain's ow
 OWN_EVERYWHERE = (
     "GET /v1/voicemail/message/{key}",
     "GET /v1/voicemail/message/{key}/download",
+    "GET /v1/voicemail/message/{key}/waveform",
+    "GET /v1/voicemail/message/{key}/link",
     "GET /v1/voicemail/message/{key}/notification",
 )
 ROUTES: dict[str, Route] = {
@@ -68,6 +70,13 @@ ROUTES: dict[str, Route] = {
     "DELETE /v1/voicemail/message/{key}": Route(Scope.MESSAGE_WRITE, IDS),
     "POST /v1/voicemail/message/{key}/restore": Route(Scope.MESSAGE_WRITE, IDS),
     "GET /v1/voicemail/message/{key}/download": Route(Scope.MESSAGE_AUDIO, MESSAGES),
+    "POST /v1/voicemail/message/download": Route(Scope.MESSAGE_AUDIO, body={"ids": ["{lone message}"]}),
+    "GET /v1/voicemail/message/{key}/waveform": Route(Scope.MESSAGE_AUDIO, MESSAGES),
+    "POST /v1/voicemail/message/{key}/link": Route(Scope.MESSAGE_AUDIO, MESSAGES, {}),
+    "GET /v1/voicemail/message/{key}/link": Route(Scope.MESSAGE_AUDIO, MESSAGES),
+    "DELETE /v1/voicemail/message/{key}/link": Route(Scope.MESSAGE_AUDIO, MESSAGES),
+    "DELETE /v1/voicemail/message/{key}/link/{link}": Route(Scope.MESSAGE_AUDIO, MESSAGES),
+    "GET /link/{secret}": Route(None),
     "GET /v1/voicemail/message/{key}/notification": Route(Scope.NOTIFICATION_READ, MESSAGES),
     "GET /v1/token": Route(Scope.ADMIN, hidden=True, foreign="own"),
     "POST /v1/token": Route(Scope.ADMIN, body=TOKEN_BODY, hidden=True, foreign="own"),
@@ -122,7 +131,10 @@ async def things(api: Site) -> Things:
     await connection.close()
     (far,) = (await api.get(f"/v1/voicemail/message?domain={OTHER}"))["data"]
     await api.until(f"/v1/voicemail/message/{far['id']}/notification", state="sent")
+    async with api.client.post(f"/v1/voicemail/message/{lone_left.uuid}/link", json={}) as answer:
+        link = await answer.json()
     names = {
+        "{link}": link["id"], "{secret}": link["url"].rpartition("/")[2],
         "{extension}": "7001", "{id}": str(mailbox["id"]), "{message}": left.uuid,
         "{lone}": "7002", "{lone id}": str(lone["id"]), "{lone message}": lone_left.uuid, "{token}": "seen",
     }  # fmt: skip
@@ -134,6 +146,8 @@ def path_of(name: str, thing: str, things: Things) -> str:
     path = name.split(" ")[1]
     for variable in ("{key}", "{name}"):
         path = path.replace(variable, things.names.get(thing, thing))
+    for variable in ("{link}", "{secret}"):
+        path = path.replace(variable, things.names[variable])
     return path
 
 
@@ -146,6 +160,8 @@ async def call(
     if route.body is not None:
         fresh = new or f"n{uuid4().hex}"
         body = {key: value.replace("{new}", fresh) if isinstance(value, str) else value for key, value in route.body.items()}
+        if "ids" in body:
+            body["ids"] = [things.names[name] for name in body["ids"]]
     headers = {} if token is None else {"Authorization": f"Bearer {things.tokens[token]}"}
     async with (
         aiohttp.ClientSession(api.client._base_url) as session,
@@ -246,7 +262,7 @@ async def test_an_extension_that_two_domains_have_is_each_token_s_own(api: Site,
     found = {token: await call(api, name, things, token, thing=IN_BOTH) for token in ("own", "other")}
 
     assert {token: status for token, (status, _, _) in found.items()} == {"own": 200, "other": 200}
-    if "download" not in name:
+    if not name.endswith(("download", "waveform", "link")):
         domains = {token: body["domain"] for token, (_, body, _) in found.items()}
         assert domains == {"own": DOMAIN, "other": OTHER}
         ids = {token: body.get("message_id", body["id"]) for token, (_, body, _) in found.items()}

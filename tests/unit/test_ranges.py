@@ -67,3 +67,47 @@ def test_a_part_always_lies_in_the_body(header: str, size: int) -> None:
         assert part.size == size
         assert part.length >= 1
         assert 0 <= part.start <= part.start + part.length <= size
+
+
+def syntax(first: int | None, last: int | None) -> str:
+    return f"bytes={'' if first is None else first}-{'' if last is None else last}"
+
+
+@given(st.integers(1, 2000), st.none() | st.integers(0, 3000), st.none() | st.integers(0, 3000))
+def test_a_range_is_what_rfc_9110_says(size: int, first: int | None, last: int | None) -> None:
+    """Against the words of 14.1.2, for every single range that can be written."""
+    body = bytes(n % 251 for n in range(size))
+    header = syntax(first, last)
+
+    try:
+        part = requested_part(header, size)
+    except Unsatisfiable:
+        assert (first is not None and first >= size) or (first is None and last == 0)
+        return
+
+    if (first is None and last is None) or (first is not None and last is not None and last < first):
+        assert part is None  # no range at all
+        return
+    assert part is not None
+    wanted = body[-last:] if first is None and last else body[first : None if last is None else last + 1]
+    assert body[part.start : part.start + part.length] == wanted
+    assert part.content_range == f"bytes {part.start}-{part.start + part.length - 1}/{size}"
+
+
+@given(st.integers(1, 500), st.integers(1, 600))
+def test_ranges_one_after_the_other_are_the_whole(size: int, step: int) -> None:
+    body, got = bytes(n % 251 for n in range(size)), b""
+
+    while len(got) < size:
+        part = requested_part(syntax(len(got), len(got) + step - 1), size)
+        assert part is not None
+        got += body[part.start : part.start + part.length]
+
+    assert got == body
+
+
+@pytest.mark.parametrize("digits", [25, 4000])
+def test_a_range_with_huge_numbers_is_one(digits: int) -> None:
+    assert requested_part(f"bytes=5-{'9' * digits}", 100) == Part(5, 95, 100)
+    with pytest.raises(Unsatisfiable):
+        requested_part(f"bytes={'9' * digits}-", 100)

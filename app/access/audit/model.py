@@ -32,7 +32,10 @@ class Action(StrEnum):
     MESSAGE_CHANGE = "message.change"  # marked read, unread, saved or not saved
     MESSAGE_DELETE = "message.delete"  # to the trash, or for good
     MESSAGE_RESTORE = "message.restore"  # from the trash
+    MESSAGE_WAVEFORM = "message.waveform"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
+    LINK_CREATE = "link.create"
+    LINK_REVOKE = "link.revoke"
     DOMAIN_CREATE = "domain.create"
     DOMAIN_CHANGE = "domain.change"
     DOMAIN_DELETE = "domain.delete"

@@ -16,12 +16,12 @@ class Readings:
         self._next: asyncio.Task[None] | None = None  # writes what waits
         self._turn = asyncio.Lock()
 
-    async def note(self, entry: AuditEntry) -> None:
-        """Return once the row is committed. A caller that is cancelled meanwhile leaves its row all the same.
+    async def note(self, *entries: AuditEntry) -> None:
+        """Return once the rows are committed. A caller that is cancelled meanwhile leaves its rows all the same.
 
         Raises ``DatabaseFailed``: then nothing may be answered.
         """
-        self._waiting.append(entry)
+        self._waiting += entries
         if self._next is None:
             self._next = asyncio.ensure_future(self._write())
             self._next.add_done_callback(_seen)

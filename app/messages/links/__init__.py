@@ -1,0 +1,1 @@
+"""Links to recordings that work without a token until they expire."""
