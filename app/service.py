@@ -16,6 +16,7 @@ from app.access.part import open_access
 from app.config import PREFIX, Settings
 from app.domains.part import open_domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
+from app.greetings.part import open_greetings
 from app.http.application import Door, build
 from app.http.client import Clients
 from app.http.health import Degraded, HealthRoutes, Readiness
@@ -27,6 +28,7 @@ from app.mailboxes.part import open_mailboxes
 from app.messages.part import open_messages, open_removal
 from app.notifications.announce import Announcer
 from app.notifications.part import open_notifications
+from app.recordings.conversion import Conversion
 from app.resources import Part, Resources, Run, end, make_data_dir, open_resources, why
 
 log = structlog.get_logger(__name__)
@@ -89,12 +91,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         access, authenticator, refusals = open_access(resources, limits.failures)
         removal = open_removal(resources, stack)
+        conversion = Conversion()
         parts = [
             _basics(resources),
             access,
             await open_domains(resources),
             await open_mailboxes(resources),
-            open_messages(resources, Announcer(resources.jobs, mail_from=settings.mail_from).announce),
+            open_messages(resources, Announcer(resources.jobs, mail_from=settings.mail_from).announce, conversion),
+            open_greetings(resources, conversion),
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)

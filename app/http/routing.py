@@ -61,6 +61,7 @@ class Mark:
     streams: str | None
     scope: Scope | None
     optional_scope: Scope | None = None
+    uploads: tuple[str, ...] = ()  # the media types of a body that the handler reads itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +116,29 @@ def get(
 
 
 def post(
-    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+    path: str,
+    *,
+    scope: Scope | None,
+    summary: str,
+    status: int = 200,
+    description: str = "",
+    uploads: tuple[str, ...] = (),
 ) -> Callable[[_Method], _Method]:
-    """A POST route."""
-    return _decorator(Mark("POST", path, summary, status, description, None, scope))
+    """A POST route. ``uploads``: the media types of a body that is no JSON, which the handler reads itself."""
+    return _decorator(Mark("POST", path, summary, status, description, None, scope, uploads=uploads))
 
 
 def put(
-    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+    path: str,
+    *,
+    scope: Scope | None,
+    summary: str,
+    status: int = 200,
+    description: str = "",
+    uploads: tuple[str, ...] = (),
 ) -> Callable[[_Method], _Method]:
-    """A PUT route."""
-    return _decorator(Mark("PUT", path, summary, status, description, None, scope))
+    """A PUT route. ``uploads``: the media types of a body that is no JSON, which the handler reads itself."""
+    return _decorator(Mark("PUT", path, summary, status, description, None, scope, uploads=uploads))
 
 
 def patch(

@@ -9,6 +9,8 @@ from app.jobs.claims import Claims
 from app.messages import removal_store
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
+from app.messages.leaving import Leaving
+from app.messages.leaving_routes import LeavingRoutes
 from app.messages.orphans import Orphans
 from app.messages.registry import Announce, Registry
 from app.messages.removal import REMOVE, Removal
@@ -16,6 +18,7 @@ from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.service import Messages
+from app.recordings.conversion import Conversion
 from app.recordings.index import RecordingIndex
 from app.recordings.watcher import RecordingWatcher
 from app.resources import Part, Resources
@@ -26,7 +29,7 @@ _REMOVALS_AT_ONCE = 5
 _ORPHANS = "Recordings older than ten minutes that no row of voicemail_msgs names; counted by the copy that leads"
 
 
-def open_messages(resources: Resources, announce: Announce) -> Part:
+def open_messages(resources: Resources, announce: Announce, conversion: Conversion) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
     registry = Registry(resources.pool, resources.switch.pool, resources.storage, announce, max_age=settings.notify_max_age)
@@ -41,7 +44,17 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
     hearing = Hearing(resources.pool, resources.paths, hint)
     rescue = Rescue(resources.pool, resources.switch, resources.storage, intake.hint)
     orphans = Orphans(resources.pool, resources.switch.pool, resources.storage, rescue)
+    rendering = Rendering(settings.zone)
     messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
+    leaving = Leaving(
+        pool=resources.pool,
+        switch=resources.switch,
+        storage=resources.storage,
+        index=index,
+        conversion=conversion,
+        messages=messages,
+        hint=intake.hint,
+    )
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -57,7 +70,7 @@ def open_messages(resources: Resources, announce: Announce) -> Part:
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(MessageRoutes(messages, Rendering(settings.zone), settings.public_url),),
+        routes=(MessageRoutes(messages, rendering, settings.public_url), LeavingRoutes(leaving, rendering, settings.public_url)),
         always=(hearing.run,),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},

@@ -6,7 +6,7 @@ splits with ``switch_separate_string``. All of them raise ``Invalid``, naming th
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -195,6 +195,18 @@ def message_waiting(address: MailboxAddress, *, new: int, saved: int) -> Command
     return Command("\n".join(["sendevent MESSAGE_WAITING", *lines]))
 
 
+def left_message(address: MailboxAddress, headers: Mapping[str, str]) -> Command:
+    """Fire ``leave-message`` as mod_voicemail does before it writes a row; ``headers`` are those after the mailbox.
+
+    The switch takes each value as it is, up to the end of its line.
+    """
+    extension, domain = _parts(address)
+    lines = ["sendevent CUSTOM", "Event-Subclass: vm::maintenance", "VM-Action: leave-message"]
+    lines += [f"VM-User: {extension}", f"VM-Domain: {domain}"]
+    lines += [f"{_name(name, 'header')}: {_header(value, name)}" for name, value in headers.items()]
+    return Command("\n".join(lines))
+
+
 def _fsdb(verb: str, address: MailboxAddress, profile: str) -> str:
     extension, domain = _parts(address)
     return f"api vm_fsdb_{verb} {_profile(profile)} {domain} {extension}"
@@ -247,6 +259,12 @@ def _path(value: str) -> str:
     if not value.startswith("/"):
         raise Invalid.field("path", "must be an absolute path on the switch")
     return _argument(value, "path")
+
+
+def _header(value: str, field: str) -> str:
+    if len(value) > _LONGEST_ARGUMENT or _CONTROL.search(value):
+        raise Invalid.field(field, f"must be at most {_LONGEST_ARGUMENT} characters without line breaks or control characters")
+    return value
 
 
 def _argument(value: str, field: str) -> str:

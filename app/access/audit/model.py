@@ -29,6 +29,12 @@ class Action(StrEnum):
     PIN_READ = "pin.read"
     PIN_REKEY = "pin.rekey"  # PINs were encrypted anew with another key
     MESSAGE_AUDIO = "message.audio"
+    MESSAGE_LEAVE = "message.leave"  # by API, as a call does
+    GREETING_SET = "greeting.set"
+    GREETING_ACTIVATE = "greeting.activate"
+    GREETING_DEFAULT = "greeting.default"
+    GREETING_DELETE = "greeting.delete"
+    GREETING_AUDIO = "greeting.audio"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
     DOMAIN_CREATE = "domain.create"
     DOMAIN_CHANGE = "domain.change"
