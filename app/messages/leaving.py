@@ -1,8 +1,8 @@
 """Leaves a message as a call does: recording, row, ``leave-message`` event, MWI; the intake's registry gives it its id and mail.
 
-mod_voicemail's ``vm_inject`` is not used: it says ``+OK`` also if it delivers nothing, and never which message it made. The message
-is noted before its file is written (``heard``). So if this is killed, ``Rescue`` does the rest, once; or there is no file, and
-nothing was left. Only after the row is committed the caller is told that the message is there.
+mod_voicemail's ``vm_inject`` is not used: it says ``+OK`` also if it delivers nothing, and never which message it made. The
+message is noted (``heard``) before its file is written. So if this process is killed, either the file is there and ``Rescue``
+does the rest, once, or there is no file and nothing was left. The caller gets its answer after the row is committed.
 """
 
 import asyncio

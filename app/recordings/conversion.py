@@ -13,12 +13,13 @@ from pathlib import Path
 import structlog
 
 from app.errors import Invalid, Unavailable
-from app.recordings.decoder import NOT_AUDIO, RATE
 
 log = structlog.get_logger(__name__)
 
 LARGEST_UPLOAD = 10 * 1024 * 1024  # bytes
 TYPES = ("audio/wav", "audio/mpeg", "audio/ogg")  # for OpenAPI; what a file is, its first bytes say
+RATE = 8000  # samples a second
+_NOT_AUDIO = 3  # the decoder's exit status; its module is not imported, because its libraries are for the child alone
 _DECODER = Path(__file__).parent / "decoder.py"
 _PATIENCE = 30.0  # seconds
 _AT_ONCE = 2
@@ -48,7 +49,7 @@ class Conversion:
         async with self._turns:
             status, samples = await self._decode(data, longest)
         samples = samples[: len(samples) // _WIDTH * _WIDTH]
-        if status > 0 and status != NOT_AUDIO:
+        if status > 0 and status != _NOT_AUDIO:
             log.error("decoder_failed", status=status)
             raise Unavailable("this service's audio decoder does not run")
         if status or not samples:

@@ -10,6 +10,9 @@ import sys
 import wave
 from collections.abc import Iterator
 
+import miniaudio
+import soundfile
+
 RATE = 8000
 NOT_AUDIO = 3  # the exit status for a file that cannot be decoded
 _MEMORY = 1 << 30  # bytes of address space
@@ -35,8 +38,6 @@ def kind(data: bytes) -> str:
 
 def decode(data: bytes, seconds: int) -> Iterator[bytes]:
     """Blocks of samples, until the file ends or has given one second more than ``seconds``. Raises ``NotAudio``."""
-    import miniaudio
-
     form = kind(data)
     try:
         yield from _samples(data, seconds)
@@ -48,8 +49,6 @@ def decode(data: bytes, seconds: int) -> Iterator[bytes]:
 
 
 def _samples(data: bytes, seconds: int) -> Iterator[bytes]:
-    import miniaudio
-
     left = (seconds + 1) * RATE
     stream = miniaudio.stream_memory(data, miniaudio.SampleFormat.SIGNED16, nchannels=1, sample_rate=RATE, frames_to_read=_BLOCK)
     for block in stream:
@@ -60,8 +59,6 @@ def _samples(data: bytes, seconds: int) -> Iterator[bytes]:
 
 
 def _as_plain_wav(data: bytes, seconds: int) -> bytes:
-    import soundfile
-
     with soundfile.SoundFile(io.BytesIO(data)) as source:
         rate, channels = source.samplerate, source.channels
         left = (seconds + 1) * rate
@@ -84,8 +81,6 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU, _CPU))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import miniaudio  # noqa: F401 - without these two the program itself is broken; later every error is the file's
-    import soundfile  # noqa: F401
 
     try:
         for block in decode(sys.stdin.buffer.read(), int(sys.argv[1])):

@@ -59,6 +59,13 @@ ROUTES: dict[str, Route] = {
     "DELETE /v1/voicemail/{key}": Route(Scope.MAILBOX_WRITE, KEYS),
     "POST /v1/voicemail/{key}/pin": Route(Scope.MAILBOX_WRITE, KEYS),
     "DELETE /v1/voicemail/{key}/lock": Route(Scope.MAILBOX_WRITE, KEYS),
+    "GET /v1/voicemail/{key}/greeting": Route(Scope.MAILBOX_READ, KEYS),
+    "DELETE /v1/voicemail/{key}/greeting": Route(Scope.MAILBOX_WRITE, KEYS),
+    "GET /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_READ, KEYS),
+    "PUT /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_WRITE, KEYS),
+    "DELETE /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_WRITE, KEYS),
+    "POST /v1/voicemail/{key}/greeting/{slot}/activate": Route(Scope.MAILBOX_WRITE, KEYS),
+    "POST /v1/voicemail/{key}/message": Route(Scope.MESSAGE_WRITE, KEYS),
     "GET /v1/voicemail/message": Route(Scope.MESSAGE_READ, foreign="list"),
     "GET /v1/voicemail/message/{key}": Route(Scope.MESSAGE_READ, MESSAGES),
     "GET /v1/voicemail/message/{key}/download": Route(Scope.MESSAGE_AUDIO, MESSAGES),
@@ -128,7 +135,7 @@ def path_of(name: str, thing: str, things: Things) -> str:
     path = name.split(" ")[1]
     for variable in ("{key}", "{name}"):
         path = path.replace(variable, things.names.get(thing, thing))
-    return path
+    return path.replace("{slot}", "1")
 
 
 async def call(
