@@ -11,6 +11,7 @@ from app.access.scopes import Scope
 from app.addressing import MailboxKey
 from app.greetings.model import Greeting, Slot
 from app.greetings.service import GreetingService
+from app.http.conditions import conditional, if_match
 from app.http.domain_query import DomainQuery, named_domain
 from app.http.done import Done
 from app.http.files import stream
@@ -71,7 +72,9 @@ class GreetingRoutes:
         found = await self._greetings.all(request.grant, _key(request), asked=query.domain)
         return {"data": [_out(greeting) for greeting in found.filled], "plays": found.plays.value}
 
-    @delete(_ALL, scope=Scope.MAILBOX_WRITE, summary="Have the switch play its default greeting; the slots stay filled")
+    @post(
+        f"{_ALL}/default", scope=Scope.MAILBOX_WRITE, summary="Have the switch play its default greeting; the slots stay filled"
+    )
     async def reset_greeting(self, request: Request, query: DomainQuery) -> Done:
         """Done."""
         await self._greetings.reset(request.grant, _key(request), asked=query.domain)
@@ -83,13 +86,14 @@ class GreetingRoutes:
         return stream(request.raw, await self._greetings.audio(request.grant, _key(request), _slot(request), asked=query.domain))
 
     @put(_ONE, scope=Scope.MAILBOX_WRITE, summary="Upload a greeting", description=_UPLOAD, uploads=TYPES)
+    @conditional
     async def upload(self, request: Request, query: UploadQuery) -> GreetingSet:
         """The slot as it is now."""
         await self.admit(request)
-        slot = _slot(request)
+        slot, only_if = _slot(request), if_match(request.raw)
         data = await read_audio(request.raw, LARGEST_UPLOAD)
         greeting = await self._greetings.put(
-            request.grant, _key(request), slot, data, activate=query.activate, asked=query.domain
+            request.grant, _key(request), slot, data, activate=query.activate, asked=query.domain, only_if=only_if
         )
         return {"data": _out(greeting), "message": "successfully"}
 
@@ -100,9 +104,11 @@ class GreetingRoutes:
         return Done()
 
     @delete(_ONE, scope=Scope.MAILBOX_WRITE, summary="Delete a greeting; if it was active, callers hear the default")
+    @conditional
     async def remove(self, request: Request, query: DomainQuery) -> Done:
         """Done."""
-        await self._greetings.delete(request.grant, _key(request), _slot(request), asked=query.domain)
+        only_if = if_match(request.raw)
+        await self._greetings.delete(request.grant, _key(request), _slot(request), asked=query.domain, only_if=only_if)
         return Done()
 
     async def admit(self, request: Request) -> None:

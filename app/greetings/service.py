@@ -17,7 +17,7 @@ from app.access.grant import Grant
 from app.access.scopes import Scope
 from app.addressing import MailboxAddress, MailboxKey
 from app.database.pool import Pool
-from app.errors import Conflict, NotFound, Unavailable
+from app.errors import Conflict, NotFound, PreconditionFailed, Unavailable
 from app.greetings import files, store
 from app.greetings.model import LONGEST, Greeting, Greetings, Plays, Slot
 from app.mailboxes.lookup import seen_mailbox
@@ -93,6 +93,7 @@ class GreetingService:
         async with self._changing(grant, Action.GREETING_SET, address, slot.name):
             file_key = await asyncio.to_thread(files.key_of, self._storage, address, slot)
             path = self._path(file_key)
+            await self._check_version(file_key, only_if)
             await asyncio.to_thread(writing.write, self._storage, file_key, audio.data)
             if activate:
                 await self._table.set(address, slot.preference, path)
@@ -110,12 +111,15 @@ class GreetingService:
                 raise NotFound(_EMPTY) from None
             await self._table.set(address, slot.preference, self._path(file_key))
 
-    async def delete(self, grant: Grant, key: MailboxKey, slot: Slot, *, asked: str | None) -> None:
-        """Empty a slot; if it was active, callers hear the default. Raises ``NotFound`` if it is empty."""
+    async def delete(
+        self, grant: Grant, key: MailboxKey, slot: Slot, *, asked: str | None, only_if: frozenset[str] | None = None
+    ) -> None:
+        """Empty a slot; if it was active, callers hear the default. Raises ``NotFound`` if it is empty, and as ``put`` does."""
         address = await self.address(grant, key, asked)
         grant.require(Scope.MAILBOX_WRITE)
         async with self._changing(grant, Action.GREETING_DELETE, address, slot.name):
             file_key = await asyncio.to_thread(files.key_of, self._storage, address, slot)
+            await self._check_version(file_key, only_if)
             played = await self._table.played(address)
             if files.is_played(self._storage.paths, played, slot, file_key):
                 await self._table.clear(address, slot.preference, only=played.path(slot.preference))
@@ -141,6 +145,17 @@ class GreetingService:
             await store.lock(connection, address)
             yield
         log.info("greeting_changed", action=str(action), mailbox=str(address), slot=slot)
+
+    async def _check_version(self, key: str, only_if: frozenset[str] | None) -> None:
+        """Raise ``PreconditionFailed`` if the file's version is none of ``only_if``."""
+        if only_if is None:
+            return
+        try:
+            version = (await asyncio.to_thread(self._storage.stat, key)).version
+        except NotFound:
+            version = ""
+        if version not in only_if:
+            raise PreconditionFailed("this greeting was changed since it was read; get it again")
 
     async def _greeting(self, address: MailboxAddress, slot: Slot) -> Greeting:
         played = await self._table.played(address)

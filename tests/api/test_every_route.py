@@ -60,7 +60,7 @@ ROUTES: dict[str, Route] = {
     "POST /v1/voicemail/{key}/pin": Route(Scope.MAILBOX_WRITE, KEYS),
     "DELETE /v1/voicemail/{key}/lock": Route(Scope.MAILBOX_WRITE, KEYS),
     "GET /v1/voicemail/{key}/greeting": Route(Scope.MAILBOX_READ, KEYS),
-    "DELETE /v1/voicemail/{key}/greeting": Route(Scope.MAILBOX_WRITE, KEYS),
+    "POST /v1/voicemail/{key}/greeting/default": Route(Scope.MAILBOX_WRITE, KEYS),
     "GET /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_READ, KEYS),
     "PUT /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_WRITE, KEYS),
     "DELETE /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_WRITE, KEYS),

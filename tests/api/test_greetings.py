@@ -96,7 +96,7 @@ async def test_back_to_the_default_keeps_the_slots(api: Site, mailbox: str) -> N
     status, body = await put(api, mailbox, "9", tone(TONE), "?activate=true")
     assert (status, body["data"]["active"]) == (200, True)
 
-    assert await ask(api, "DELETE", f"{mailbox}/greeting") == (200, DONE)
+    assert await ask(api, "POST", f"{mailbox}/greeting/default") == (200, DONE)
 
     assert await heard(api, mailbox) is None
     _, listed = await ask(api, "GET", f"{mailbox}/greeting")
@@ -113,7 +113,7 @@ async def test_the_recorded_name_is_played_at_once_and_only_without_a_greeting(a
     assert await heard(api, mailbox) == folder / "greeting_1.wav"
 
     assert await ask(api, "DELETE", f"{mailbox}/greeting/name") == (200, DONE)
-    assert await ask(api, "DELETE", f"{mailbox}/greeting") == (200, DONE)
+    assert await ask(api, "POST", f"{mailbox}/greeting/default") == (200, DONE)
     assert await heard(api, mailbox) is None
 
 
@@ -210,6 +210,19 @@ async def test_slots_are_one_to_nine_and_name(api: Site, mailbox: str) -> None:
         assert (await put(api, mailbox, slot, tone(TONE)))[0] in (404, 405)
 
 
+async def test_only_the_greeting_that_was_read_is_replaced_or_deleted(api: Site, mailbox: str) -> None:
+    assert (await put(api, mailbox, "1", tone(TONE, 0.2), **WAV, **{"If-Match": '"0-0"'}))[0] == 412
+    await put(api, mailbox, "1", tone(TONE, 0.2))
+    async with api.client.get(f"/v1/voicemail/{mailbox}/greeting/1") as answer:
+        etag = answer.headers["ETag"]
+
+    assert (await put(api, mailbox, "1", tone(700, 0.3), **WAV, **{"If-Match": etag}))[0] == 200
+    assert (await put(api, mailbox, "1", tone(TONE, 0.4), **WAV, **{"If-Match": etag}))[0] == 412
+    assert (await ask(api, "DELETE", f"{mailbox}/greeting/1", headers={"If-Match": etag}))[0] == 412
+
+    assert (await ask(api, "GET", f"{mailbox}/greeting"))[1]["data"][0]["duration"] == 0.3
+
+
 async def test_a_link_in_place_of_a_greeting_is_not_followed(api: Site, mailbox: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.wav"
     secret.write_bytes(b"secret")
@@ -245,7 +258,7 @@ async def test_every_change_and_download_is_audited(api: Site, mailbox: str) -> 
     await put(api, mailbox, "1", tone(TONE, 0.2))
     await ask(api, "POST", f"{mailbox}/greeting/1/activate")
     await ask(api, "GET", f"{mailbox}/greeting/1")
-    await ask(api, "DELETE", f"{mailbox}/greeting")
+    await ask(api, "POST", f"{mailbox}/greeting/default")
     await ask(api, "DELETE", f"{mailbox}/greeting/1")
 
     rows = (await api.get(f"/v1/audit?extension={mailbox}"))["data"]

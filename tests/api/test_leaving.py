@@ -113,7 +113,9 @@ async def test_it_is_mailed_once_and_nothing_is_remembered_of_it(api: Site, mail
 async def test_a_mailbox_that_keeps_nothing_after_the_mail_has_its_message_mailed_and_removed(api: Site, extension: str) -> None:
     await api.create(extension, mail_to=f"{extension}@example.com", local_after_email=False)
 
-    status, message, _ = await leave(api, extension, encoded(tone(TONE), "MP3", "MPEG_LAYER_III"), **{"Content-Type": "audio/mpeg"})
+    status, message, _ = await leave(
+        api, extension, encoded(tone(TONE), "MP3", "MPEG_LAYER_III"), **{"Content-Type": "audio/mpeg"}
+    )
 
     assert status == 201
     await api.until(f"/v1/voicemail/message/{message['id']}/notification", state="sent")
