@@ -72,9 +72,7 @@ class GreetingRoutes:
         found = await self._greetings.all(request.grant, _key(request), asked=query.domain)
         return {"data": [_out(greeting) for greeting in found.filled], "plays": found.plays.value}
 
-    @post(
-        f"{_ALL}/default", scope=Scope.MAILBOX_WRITE, summary="Have the switch play its default greeting; the slots stay filled"
-    )
+    @post(f"{_ALL}/default", scope=Scope.MAILBOX_WRITE, summary="Have the switch play its default greeting")
     async def reset_greeting(self, request: Request, query: DomainQuery) -> Done:
         """Done."""
         await self._greetings.reset(request.grant, _key(request), asked=query.domain)

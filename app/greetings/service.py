@@ -80,10 +80,20 @@ class GreetingService:
             raise
         return audio
 
-    async def put(self, grant: Grant, key: MailboxKey, slot: Slot, data: bytes, *, activate: bool, asked: str | None) -> Greeting:
+    async def put(
+        self,
+        grant: Grant,
+        key: MailboxKey,
+        slot: Slot,
+        data: bytes,
+        *,
+        activate: bool,
+        asked: str | None,
+        only_if: frozenset[str] | None = None,
+    ) -> Greeting:
         """Put audio into a slot, in place of what it holds; the recorded name is active at once.
 
-        Raises ``NotFound``, and ``Invalid`` for what is no audio.
+        Raises ``NotFound``, ``Invalid`` for what is no audio, and ``PreconditionFailed``.
         """
         address = await self.address(grant, key, asked)
         grant.require(Scope.MAILBOX_WRITE)
