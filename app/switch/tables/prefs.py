@@ -143,7 +143,7 @@ class VoicemailTables:
     async def lock(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> bool:
         """Write this PIN for one mailbox over ``instead_of``, the PINs read before, or as a new row; False: another is there."""
         values = address.extension, address.domain, pin
-        with _away():
+        with using_prefs():
             try:
                 if await self._pool.fetchval(LOCK, *values, list(instead_of)) is not None:
                     return True
