@@ -4,12 +4,14 @@ A temporary name, fsync, rename: whoever looks finds the old file or the new one
 the group, of the folder they are in, so that the switch can read and replace them.
 """
 
+import errno
 import os
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
+from secrets import token_hex
 
 from app.errors import NotFound, Unavailable
 from app.recordings.storage import RecordingStorage
@@ -58,31 +60,49 @@ def _make_folders(storage: RecordingStorage, wanted: PurePosixPath) -> None:
     for depth, name in enumerate(wanted.parts):
         with storage.folder("/".join(wanted.parts[:depth])) as above:
             try:
-                os.mkdir(name, 0o750, dir_fd=above)
-            except FileExistsError:
-                continue
-            made = os.open(name, _FOLDER, dir_fd=above)
-            try:
-                match _belong(made, os.fstat(above)):
-                    case "owner":
-                        os.fchmod(made, 0o750)  # as FreeSWITCH makes it
-                    case "group":
-                        os.fchmod(made, 0o2770)
-                    case _:
-                        os.rmdir(name, dir_fd=above)
-                        raise Unavailable("the mailbox has no folder yet, and one made by this service would shut the switch out")
-            finally:
-                os.close(made)
-            os.fsync(above)
+                os.stat(name, dir_fd=above, follow_symlinks=False)
+            except FileNotFoundError:
+                _make_folder(above, name)
+
+
+def _make_folder(above: int, name: str) -> None:
+    """Make a folder that the switch can use as soon as it can see it."""
+    temporary = f".{name}.{token_hex(4)}.new"
+    os.mkdir(temporary, 0o750, dir_fd=above)
+    try:
+        made = os.open(temporary, _FOLDER, dir_fd=above)
+        try:
+            match _belong(made, os.fstat(above)):
+                case "owner":
+                    os.fchmod(made, 0o750)  # as FreeSWITCH makes it
+                case "group":
+                    os.fchmod(made, 0o770)
+                case _:
+                    raise Unavailable("the mailbox has no folder yet, and one made by this service would shut the switch out")
+        finally:
+            os.close(made)
+        try:
+            os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # the switch made it meanwhile
+                raise
+            os.rmdir(temporary, dir_fd=above)
+    except BaseException:
+        with suppress(OSError):
+            os.rmdir(temporary, dir_fd=above)
+        raise
+    os.fsync(above)
 
 
 def _belong(descriptor: int, folder: os.stat_result) -> str:
     """Give a new thing the owner of its folder, or its group; which of the two it has."""
-    for owner in (folder.st_uid, -1):
-        with suppress(PermissionError):
-            os.fchown(descriptor, owner, folder.st_gid)
-            break
     facts = os.fstat(descriptor)
+    if (facts.st_uid, facts.st_gid) != (folder.st_uid, folder.st_gid):
+        for owner in (folder.st_uid, -1):
+            with suppress(PermissionError):
+                os.fchown(descriptor, owner, folder.st_gid)
+                break
+        facts = os.fstat(descriptor)
     if facts.st_uid == folder.st_uid:
         return "owner"
     return "group" if facts.st_gid == folder.st_gid else "neither"
