@@ -85,9 +85,8 @@ def _as_plain_wav(data: bytes, seconds: int) -> bytes:
 def main() -> int:
     """Decode standard input."""
     for limit, value in ((resource.RLIMIT_CPU, _CPU), (resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
-        with suppress(
-            ValueError, OSError
-        ):  # a lower one is set already, or systemd forbids it; conversion has a time limit of its own
+        # A lower one may be set already, or systemd may forbid it; ``conversion`` has a time limit of its own.
+        with suppress(ValueError, OSError):
             resource.setrlimit(limit, (value, value))
     try:
         for block in decode(sys.stdin.buffer.read(), int(sys.argv[1])):

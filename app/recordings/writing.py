@@ -41,9 +41,10 @@ def write(storage: RecordingStorage, key: str, data: bytes) -> None:
 def _write_new(folder: int, name: str, data: bytes) -> None:
     descriptor = os.open(name, _NEW, 0o600, dir_fd=folder)
     try:
-        match _belong(descriptor, os.fstat(folder)):
+        above = os.fstat(folder)
+        match _belong(descriptor, above):
             case "owner":
-                os.fchmod(descriptor, 0o640)
+                os.fchmod(descriptor, 0o640 | above.st_mode & stat.S_IWGRP)
             case "group":
                 os.fchmod(descriptor, 0o660)
             case _:  # the folder's own mode says who comes this far
@@ -72,9 +73,10 @@ def _make_folder(above: int, name: str) -> None:
     try:
         made = os.open(temporary, _FOLDER, dir_fd=above)
         try:
-            match _belong(made, os.fstat(above)):
-                case "owner":
-                    os.fchmod(made, 0o750)  # as FreeSWITCH makes it
+            facts = os.fstat(above)
+            match _belong(made, facts):
+                case "owner":  # as FreeSWITCH makes it; where the group may write, the switch may be another user of the group
+                    os.fchmod(made, 0o750 | facts.st_mode & stat.S_IWGRP)
                 case "group":
                     os.fchmod(made, 0o770)
                 case _:
