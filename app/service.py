@@ -16,6 +16,7 @@ from app.access.part import open_access
 from app.config import PREFIX, Settings
 from app.domains.part import open_domains
 from app.errors import DatabaseUnavailable, SettingsError, SwitchUnavailable, Unavailable, places_of
+from app.greetings.part import open_greetings
 from app.http.application import Door, build
 from app.http.client import Clients
 from app.http.health import Degraded, HealthRoutes, Readiness
@@ -31,6 +32,7 @@ from app.messages.part import open_messages, open_removal
 from app.notifications.announce import Announcer
 from app.notifications.notices.dropped import DroppedAddresses
 from app.notifications.part import open_notifications
+from app.recordings.conversion import Conversion
 from app.resources import Part, Resources, Run, end, make_data_dir, open_resources, why
 
 log = structlog.get_logger(__name__)
@@ -94,12 +96,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         access, authenticator, refusals, idempotency = open_access(resources, limits.failures, stack)
         removal, phones = open_removal(resources, stack)
         announcer = Announcer(resources.jobs, mail_from=settings.mail_from, per_hour=settings.mails_per_hour)
+        conversion = Conversion()
         parts = [
             _basics(resources),
             access,
             await open_domains(resources),
             await open_mailboxes(resources, DroppedAddresses(resources.jobs, mail_from=settings.mail_from).tell),
-            open_messages(resources, announcer.announce, removal, phones),
+            open_messages(resources, announcer.announce, removal, phones, conversion),
+            open_greetings(resources, conversion),
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)

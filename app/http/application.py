@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -31,6 +32,7 @@ from app.http.parsing import BodyReader, NoQuery, check_encoding, read_query
 from app.http.problems import problem_of
 from app.http.requests import PROBES, RequestCounts
 from app.http.routing import Endpoint, Request, Response, endpoints
+from app.http.uploads import read_audio
 from app.jobs.repeats import Repeats
 from app.networks import client_of
 
@@ -106,7 +108,12 @@ def _handler(endpoint: Endpoint, bodies: BodyReader, downloads: DownloadLimit, i
                 await admit(request)  # a thing that the caller may not see is a 404, also if a scope is missing
             raise Forbidden(scope)
         if repeatable and HEADER in raw.headers:
-            return await idempotency.answer(raw, request.grant, lambda claim: run(Request(raw, _claimed(request.grant, claim))))
+            return await idempotency.answer(
+                raw,
+                request.grant,
+                lambda claim: run(Request(raw, _claimed(request.grant, claim))),
+                partial(read_audio, raw) if endpoint.mark.uploads else raw.read,
+            )
         return await run(request)
 
     async def run(request: Request) -> web.StreamResponse:

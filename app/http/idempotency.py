@@ -39,6 +39,7 @@ _EVERY = 3600.0  # seconds
 _BATCH = 5_000
 
 Act = Callable[[Claim], Awaitable[web.StreamResponse]]
+Read = Callable[[], Awaitable[bytes]]
 
 
 class Idempotency:
@@ -49,8 +50,8 @@ class Idempotency:
         self._pool = pool
         self._claims = claims
 
-    async def answer(self, raw: web.Request, grant: Grant, act: Act) -> web.StreamResponse:
-        """The first answer, or else that of ``act``.
+    async def answer(self, raw: web.Request, grant: Grant, act: Act, read: Read) -> web.StreamResponse:
+        """The first answer, or else that of ``act``; ``read`` gives the body.
 
         Raises ``Invalid`` for a key that cannot be one or was used for another request, and ``Conflict`` while the first request
         runs, or if its answer is lost.
@@ -58,7 +59,7 @@ class Idempotency:
         text = _key_of(raw)
         caller = grant.token_id or grant.name
         key = hashlib.sha256(f"{caller}\0{text}".encode()).digest()
-        fingerprint = await _fingerprint(raw)
+        fingerprint = _fingerprint(raw, await read())
         seal = _Seal(raw.headers.get("Authorization", ""), text)
         async with self._claims.hold(UUID(bytes=key[:16])) as ours:
             if not ours:
@@ -133,7 +134,7 @@ class _Seal:
 
 
 def _lost() -> Conflict:
-    return Conflict("the first request with this Idempotency-Key was done, but its answer is lost; look what it did")
+    return Conflict("the first request with this Idempotency-Key was begun, and its answer is lost; look whether it was done")
 
 
 def _key_of(raw: web.Request) -> str:
@@ -143,8 +144,7 @@ def _key_of(raw: web.Request) -> str:
     return given[0]
 
 
-async def _fingerprint(raw: web.Request) -> bytes:
-    body = await raw.read()
+def _fingerprint(raw: web.Request, body: bytes) -> bytes:
     url = raw.rel_url
     head = f"{raw.method} {url.raw_path}?{url.raw_query_string} {raw.content_type}\0"
     return hashlib.sha256(head.encode("utf-8", "surrogateescape") + body).digest()

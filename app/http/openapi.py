@@ -99,6 +99,9 @@ def _operation(endpoint: Endpoint, references: dict[Any, Any]) -> dict[str, Any]
         schema = references[(endpoint.body, "validation")]
         required = not getattr(endpoint.body, "OPTIONAL_BODY", False)
         operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
+    if mark.uploads:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(mark.uploads, binary)}
     return operation
 
 
@@ -122,15 +125,16 @@ def operation_id(endpoint: Endpoint) -> str:
     return words[0] + "".join(word.capitalize() for word in words[1:])
 
 
+_KEY = {"description": "an id or an extension", "schema": {"type": "string", "minLength": 1, "examples": ["101"]}}
+_SLOT = {
+    "description": "a greeting, 1 to 9, or the recorded name",
+    "schema": {"type": "string", "pattern": "^([1-9]|name)$", "examples": ["1"]},
+}
+
+
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "description": "an id or an extension",
-            "schema": {"type": "string", "minLength": 1, "examples": ["101"]},
-        }
+        {"name": name, "in": "path", "required": True, **(_SLOT if name == "slot" else _KEY)}
         for name in _VARIABLE.findall(endpoint.mark.path)
     ]
     if endpoint.query is not None:
@@ -204,6 +208,9 @@ def _problems(endpoint: Endpoint) -> list[tuple[str, str]]:
     if endpoint.body is not None:
         found += [("400", "the body is not JSON"), ("408", "the body did not arrive in time")]
         found += [("413", "the body is larger than 1 MiB"), ("415", "the body is not JSON, or is compressed")]
+    if endpoint.mark.uploads:
+        found += [("400", "the body did not arrive whole"), ("408", "the body did not arrive in time")]
+        found += [("413", "the body is larger than 10 MiB"), ("415", "the body is not sent as audio, or is compressed")]
     if endpoint.mark.method == "POST":
         found.append(("409", "it exists already, or the first request with this Idempotency-Key is running or lost its answer"))
     if _has_ranges(endpoint):

@@ -42,6 +42,10 @@ class UnsupportedMediaType(VoicemailError):
     """The body must be application/json."""
 
 
+class BodyTooLarge(VoicemailError):
+    """The body is too large."""
+
+
 class RequestTimeout(VoicemailError):
     """The body did not arrive in time."""
 
@@ -54,6 +58,7 @@ _STATUS: tuple[tuple[type[VoicemailError], int], ...] = (
     (PreconditionFailed, 412),
     (BadRequest, 400),
     (RequestTimeout, 408),
+    (BodyTooLarge, 413),
     (UnsupportedMediaType, 415),
     (Unavailable, 503),
     (SwitchRefused, 502),

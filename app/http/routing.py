@@ -61,6 +61,7 @@ class Mark:
     streams: tuple[str, ...]
     scope: Scope | None
     optional_scope: Scope | None = None
+    uploads: tuple[str, ...] = ()  # the media types of a body that the handler reads itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +116,30 @@ def get(
 
 
 def post(
-    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = "", streams: tuple[str, ...] = ()
+    path: str,
+    *,
+    scope: Scope | None,
+    summary: str,
+    status: int = 200,
+    description: str = "",
+    streams: tuple[str, ...] = (),
+    uploads: tuple[str, ...] = (),
 ) -> Callable[[_Method], _Method]:
-    """A POST route; ``streams`` as for GET."""
-    return _decorator(Mark("POST", path, summary, status, description, streams, scope))
+    """A POST route; ``streams`` as for GET. ``uploads``: the media types of a body that is no JSON, read by the handler itself."""
+    return _decorator(Mark("POST", path, summary, status, description, streams, scope, uploads=uploads))
 
 
 def put(
-    path: str, *, scope: Scope | None, summary: str, status: int = 200, description: str = ""
+    path: str,
+    *,
+    scope: Scope | None,
+    summary: str,
+    status: int = 200,
+    description: str = "",
+    uploads: tuple[str, ...] = (),
 ) -> Callable[[_Method], _Method]:
-    """A PUT route."""
-    return _decorator(Mark("PUT", path, summary, status, description, (), scope))
+    """A PUT route. ``uploads``: the media types of a body that is no JSON, which the handler reads itself."""
+    return _decorator(Mark("PUT", path, summary, status, description, (), scope, uploads=uploads))
 
 
 def patch(

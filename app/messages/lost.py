@@ -19,9 +19,9 @@ _LONGEST_CALL = 24 * 3600  # seconds
 _UUID = re.compile(r"[0-9A-Za-z@._:+-]{1,255}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _SHARED = "voicemail"  # mod_voicemail's storage-dir-shared puts this folder between domain and mailbox
-_URGENT, _NORMAL = "A_URGENT", "B_NORMAL"
+URGENT, NORMAL = "A_URGENT", "B_NORMAL"
 _JOINERS = "\u200c\u200d"  # they belong to scripts and to emoji
-_NOBODY = "anonymous"  # mod_voicemail's own text for an unknown caller
+NOBODY = "anonymous"  # mod_voicemail's own text for an unknown caller
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 INSERT = """
@@ -32,6 +32,7 @@ INSERT INTO voicemail_msgs (
 SELECT $7::bigint, 0, $3::text, $2::text, $4::text, $5::text, $6::text, 'inbox', $1::text, $8::integer, '', $9::text, ''
 WHERE NOT EXISTS (SELECT FROM voicemail_msgs WHERE file_path = $1::text)
 """
+SECONDS = "SELECT coalesce(sum(message_len), 0)::bigint FROM voicemail_msgs WHERE username = $1 AND domain = $2"
 # The switch's own INSERT may have waited longer than this service did. Both rows have the same four fields; one is enough.
 REDUCE = """
 DELETE FROM voicemail_msgs WHERE ctid = ANY (ARRAY(
@@ -82,7 +83,7 @@ def left_message(event: Event, paths: RecordingPaths) -> LeftMessage | None:
         caller_number=caller_text(headers.get("VM-Caller-ID-Number", "")),
         created_epoch=_number(headers.get("VM-Timestamp", ""), 2**31 - 1),
         duration=_number(headers.get("VM-Message-Len", ""), _LONGEST_CALL),
-        read_flags=_URGENT if headers.get("VM-Flags") == _URGENT else _NORMAL,
+        read_flags=URGENT if headers.get("VM-Flags") == URGENT else NORMAL,
     )
 
 
@@ -91,7 +92,7 @@ def left_file(file_path: str, address: MailboxAddress, *, created_epoch: int, uu
     name = PurePosixPath(file_path).name.removeprefix("msg_")
     uuid = uuid or str(uuid_in(name[:36]) or uuid5(NAMESPACE, file_path))
     created = min(max(created_epoch, 0), 2**31 - 1)
-    return LeftMessage(file_path, address.domain, address.extension, uuid, _NOBODY, _NOBODY, created, 0, _NORMAL)
+    return LeftMessage(file_path, address.domain, address.extension, uuid, NOBODY, NOBODY, created, 0, NORMAL)
 
 
 def mailbox_of(file_path: str, paths: RecordingPaths) -> MailboxAddress | None:
@@ -149,3 +150,9 @@ async def reduce(connection: Connection, left: LeftMessage) -> bool:
     with reading_table():
         status = await connection.execute(REDUCE, left.file_path, left.domain, left.username, left.uuid)
     return bool(status != "DELETE 0")
+
+
+async def seconds(connection: Connection, address: MailboxAddress) -> int:
+    """How long the messages of a mailbox are, as mod_voicemail counts them against ``vm-disk-quota``."""
+    with reading_table():
+        return int(await connection.fetchval(SECONDS, address.extension, address.domain))

@@ -14,6 +14,8 @@ from app.messages.audio import MessageAudio
 from app.messages.audio_routes import AudioRoutes
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
+from app.messages.leaving import Leaving
+from app.messages.leaving_routes import LeavingRoutes
 from app.messages.links.routes import LinkRoutes
 from app.messages.links.service import Links
 from app.messages.mailbox import MailboxMessages
@@ -31,6 +33,7 @@ from app.messages.service import Messages
 from app.messages.trash import Trash, TrashAside
 from app.messages.trash_purge import TrashPurge
 from app.recordings.audio.conversions import Conversions
+from app.recordings.conversion import Conversion
 from app.recordings.index import RecordingIndex
 from app.recordings.trash import TrashFolder
 from app.recordings.watcher import RecordingWatcher
@@ -42,7 +45,9 @@ _REMOVALS_AT_ONCE = 5
 _ORPHANS = "Recordings older than ten minutes that no row of voicemail_msgs names; counted by the copy that leads"
 
 
-def open_messages(resources: Resources, announce: Announce, removal: Removal, phones: PhoneUpdates) -> Part:
+def open_messages(
+    resources: Resources, announce: Announce, removal: Removal, phones: PhoneUpdates, conversion: Conversion
+) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
     registry = Registry(resources.pool, resources.switch.pool, resources.storage, announce, max_age=settings.notify_max_age)
@@ -76,6 +81,15 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
     actions = MessageActions(
         pool=resources.pool, switch=resources.switch, messages=messages, removal=removal, trash=trash, phones=phones
     )
+    leaving = Leaving(
+        pool=resources.pool,
+        switch=resources.switch,
+        storage=resources.storage,
+        index=index,
+        conversion=conversion,
+        messages=messages,
+        hint=intake.hint,
+    )
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -91,7 +105,7 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=_routes(resources, messages, actions),
+        routes=_routes(resources, messages, actions, leaving),
         always=(hearing.run, phones.run),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, purge.run, Indexes(resources.switch.pool).run),
         due={REMOVE: removal_store.due},
@@ -105,7 +119,7 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
     )
 
 
-def _routes(resources: Resources, messages: Messages, actions: MessageActions) -> tuple[object, ...]:
+def _routes(resources: Resources, messages: Messages, actions: MessageActions, leaving: Leaving) -> tuple[object, ...]:
     settings, storage, readings = resources.settings, resources.storage, resources.readings
     rendering, url = Rendering(settings.zone), settings.public_url
     search = MessageSearch(resources.readers, resources.switch.readers, resources.switch.pool, messages)
@@ -117,6 +131,7 @@ def _routes(resources: Resources, messages: Messages, actions: MessageActions) -
         MessageRoutes(messages, search, actions, rendering, url),
         MailboxMessageRoutes(of_mailbox, search, rendering, url),
         ActionRoutes(actions),
+        LeavingRoutes(leaving, rendering, url),
         AudioRoutes(messages, audio, Selection(messages, storage, readings, rendering)),
         LinkRoutes(links, messages, url),
     )

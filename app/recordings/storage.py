@@ -43,6 +43,11 @@ class RecordingStat:
     size: int  # bytes
     mtime_ns: int
 
+    @property
+    def version(self) -> str:
+        """What the ``ETag`` of a download says (``app.http.files``)."""
+        return f"{self.mtime_ns:x}-{self.size:x}"
+
     @classmethod
     def of(cls, facts: os.stat_result) -> Self:
         """Of what the system says about a file; a time that fits no column is cut."""

@@ -141,7 +141,8 @@ class Session:
     def _send_event(self, words: list[str], headers: list[tuple[str, str]], body: str) -> str:
         sent = {name: value for name, value in headers if name.lower() not in ("content-length", "event-name")}
         event_id = sent.setdefault("Event-UUID", str(uuid4()))
-        self._events.fire(words[0] if words else "CUSTOM", sent, source="parse_command", body=body)
+        subclass = sent.pop("Event-Subclass", "")
+        self._events.fire(words[0] if words else "CUSTOM", sent, subclass=subclass, source="parse_command", body=body)
         return f"+OK {event_id}"
 
     def _in_background(self, rest: str, job: str) -> None:

@@ -88,6 +88,12 @@ class Mailboxes:
         """A message of now for a mailbox."""
         return NewMessage(int(time.time()), extension, domain, uuid, caller.name, caller.number, str(path), seconds)
 
+    async def greeting(self, extension: str, domain: str) -> Path | None:
+        """The file that a caller hears before the beep; None: the switch's own words, of which nothing is recorded here."""
+        prefs = await self.tables.prefs(extension, domain)
+        paths = (Path(prefs.get(name) or "/nothing") for name in ("greeting_path", "name_path"))
+        return next((path for path in paths if path.is_file()), None)
+
     async def inject(self, extension: str, domain: str, source: Path, caller: Caller) -> None:
         """Put a copy of an audio file into a mailbox; one that is not there is passed over."""
         if not self.keeps(extension, domain):

@@ -138,6 +138,10 @@ class StandInSwitch:
         """Somebody calls to hear messages."""
         return PhoneCall(self._mailboxes, self._events, domain or self.domain, db_password_override=self._override)
 
+    async def greeting(self, extension: str, *, domain: str | None = None) -> Path | None:
+        """The recording that a caller hears before the beep: the greeting, else the recorded name, else None."""
+        return await self._mailboxes.greeting(extension, domain or self.domain)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

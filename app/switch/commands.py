@@ -6,7 +6,7 @@ splits with ``switch_separate_string``. All of them raise ``Invalid``, naming th
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -214,6 +214,18 @@ def message_waiting(address: MailboxAddress, *, new: int, saved: int) -> Command
     return Command("\n".join(["sendevent MESSAGE_WAITING", *lines]))
 
 
+def left_message(address: MailboxAddress, headers: Mapping[str, str]) -> Command:
+    """Fire ``leave-message`` as mod_voicemail does before it writes a row; ``headers`` are those after the mailbox.
+
+    The switch takes each value as it is, up to the end of its line.
+    """
+    extension, domain = _parts(address)
+    lines = ["sendevent CUSTOM", "Event-Subclass: vm::maintenance", "VM-Action: leave-message"]
+    lines += [f"VM-User: {extension}", f"VM-Domain: {domain}"]
+    lines += [f"{_name(name, 'header')}: {_header(value, name)}" for name, value in headers.items()]
+    return Command("\n".join(lines))
+
+
 def _fsdb(verb: str, address: MailboxAddress, profile: str) -> str:
     extension, domain = _parts(address)
     return f"api vm_fsdb_{verb} {_profile(profile)} {domain} {extension}"
@@ -273,6 +285,12 @@ def _variable(value: str, field: str) -> str:
     if _CONTROL.search(value):
         raise Invalid.field(field, "must not hold line breaks or control characters")
     return _matching(_VARIABLE, value, field)
+
+
+def _header(value: str, field: str) -> str:
+    if len(value) > _LONGEST_ARGUMENT or _CONTROL.search(value):
+        raise Invalid.field(field, f"must be at most {_LONGEST_ARGUMENT} characters without line breaks or control characters")
+    return value
 
 
 def _argument(value: str, field: str) -> str:

@@ -6,6 +6,7 @@ from app.database.pool import Pool
 from app.database.readers import Readers
 from app.switch.esl.event_socket import EventSocket
 from app.switch.mwi import MessageWaiting
+from app.switch.tables.greetings import GreetingTable
 from app.switch.tables.prefs import VoicemailTables
 
 
@@ -22,6 +23,11 @@ class Switch:
     def tables(self) -> VoicemailTables:
         """What is asked of mod_voicemail's tables as a whole, and its PINs."""
         return VoicemailTables(self.pool)
+
+    @property
+    def greetings(self) -> GreetingTable:
+        """Which greetings mod_voicemail plays."""
+        return GreetingTable(self.pool)
 
     @property
     def mwi(self) -> MessageWaiting:

@@ -64,6 +64,13 @@ ROUTES: dict[str, Route] = {
     "DELETE /v1/voicemail/{key}/lock": Route(Scope.MAILBOX_WRITE, KEYS),
     "GET /v1/voicemail/{key}/message": Route(Scope.MESSAGE_READ, KEYS),
     "GET /v1/voicemail/{key}/count": Route(Scope.MESSAGE_READ, KEYS),
+    "GET /v1/voicemail/{key}/greeting": Route(Scope.MAILBOX_READ, KEYS),
+    "POST /v1/voicemail/{key}/greeting/default": Route(Scope.MAILBOX_WRITE, KEYS),
+    "GET /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_READ, KEYS),
+    "PUT /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_WRITE, KEYS),
+    "DELETE /v1/voicemail/{key}/greeting/{slot}": Route(Scope.MAILBOX_WRITE, KEYS),
+    "POST /v1/voicemail/{key}/greeting/{slot}/activate": Route(Scope.MAILBOX_WRITE, KEYS),
+    "POST /v1/voicemail/{key}/message": Route(Scope.MESSAGE_WRITE, KEYS),
     "GET /v1/voicemail/message": Route(Scope.MESSAGE_READ, foreign="list"),
     "GET /v1/voicemail/message/{key}": Route(Scope.MESSAGE_READ, MESSAGES),
     "PATCH /v1/voicemail/message/{key}": Route(Scope.MESSAGE_WRITE, IDS, {}),
@@ -148,7 +155,7 @@ def path_of(name: str, thing: str, things: Things) -> str:
         path = path.replace(variable, things.names.get(thing, thing))
     for variable in ("{link}", "{secret}"):
         path = path.replace(variable, things.names[variable])
-    return path
+    return path.replace("{slot}", "1")
 
 
 async def call(

@@ -206,7 +206,7 @@ async def test_killed_between_act_and_answer_it_is_never_done_again(client: Clie
         await client.send(die="after")
 
     for _ in range(2):
-        with pytest.raises(Conflict, match="was done"):
+        with pytest.raises(Conflict, match="was begun"):
             await client.send()
     with pytest.raises(Invalid, match="another request"):
         await client.send(body=b"[]")

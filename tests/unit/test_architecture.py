@@ -15,7 +15,7 @@ LAYERS: dict[str, int] = {
     "access": 4, "jobs": 4, "access.changes": 5, "access.usage": 5,
     "http": 5, "recordings": 5, "switch": 5,
     "resources": 6,
-    "access.audit.retention": 5, "access.audit.routes": 6, "access.routes": 6, "access.part": 7, "domains": 7, "mailboxes": 8, "messages": 9, "notifications": 10,
+    "access.audit.retention": 5, "access.audit.routes": 6, "access.routes": 6, "access.part": 7, "domains": 7, "mailboxes": 8, "messages": 9, "greetings": 9, "notifications": 10,
     "measures": 7, "service": 11, "offline": 11, "doctor": 12, "sandbox": 13, "lab": 14, "cli": 14, "__main__": 15,
 }  # fmt: skip
 INSIDE_A_CAPABILITY = {"model": 0, "grant": 0, "origin": 0, "scopes": 0, "store": 1, "routes": 9, "part": 10}

@@ -33,6 +33,12 @@ class Action(StrEnum):
     MESSAGE_DELETE = "message.delete"  # to the trash, or for good
     MESSAGE_RESTORE = "message.restore"  # from the trash
     MESSAGE_WAVEFORM = "message.waveform"
+    MESSAGE_LEAVE = "message.leave"  # by API, as a call does
+    GREETING_SET = "greeting.set"
+    GREETING_ACTIVATE = "greeting.activate"
+    GREETING_DEFAULT = "greeting.default"
+    GREETING_DELETE = "greeting.delete"
+    GREETING_AUDIO = "greeting.audio"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
     LINK_CREATE = "link.create"
     LINK_REVOKE = "link.revoke"
@@ -43,6 +49,9 @@ class Action(StrEnum):
     TOKEN_ROTATE = "token.rotate"  # noqa: S105
     TOKEN_REVOKE = "token.revoke"  # noqa: S105
     REQUEST = "request"  # of refused requests, whatever they asked for
+
+
+_READINGS = frozenset({Action.PIN_READ, Action.MESSAGE_AUDIO, Action.MESSAGE_WAVEFORM, Action.GREETING_AUDIO})
 
 
 class Result(StrEnum):
@@ -74,6 +83,11 @@ class AuditEntry:
     count: int = 1
     at: datetime | None = None  # None: now
     claim: Claim | None = None  # of a request with an Idempotency-Key; not kept here
+
+    @property
+    def is_act(self) -> bool:
+        """Whether something is changed, in the row's transaction or right after it. A reading may be repeated."""
+        return self.result is Result.DONE or (self.result is Result.ALLOWED and self.action not in _READINGS)
 
     @classmethod
     def of(

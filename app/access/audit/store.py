@@ -74,7 +74,7 @@ async def insert(target: Connection | Pool, entries: Sequence[AuditEntry]) -> No
         [entry.result for entry in entries],
         [entry.count for entry in entries],
     )
-    for claim in {entry.claim for entry in entries if entry.claim is not None and entry.result is Result.DONE}:
+    for claim in {entry.claim for entry in entries if entry.claim is not None and entry.is_act}:
         await idempotency.note_act(target, claim)
 
 

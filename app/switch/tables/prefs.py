@@ -75,7 +75,7 @@ class VoicemailTables:
     async def missing(self) -> dict[str, frozenset[str]]:
         """Which columns are missing, by table; a table that is not there misses all of them."""
         lacking: dict[str, frozenset[str]] = {}
-        with _away():
+        with using_prefs():
             for table, columns in COLUMNS.items():
                 found = {row["attname"] for row in await self._pool.fetch(FIND_COLUMNS, table)}
                 if columns - found:
@@ -100,7 +100,7 @@ class VoicemailTables:
 
     async def pins(self, address: MailboxAddress) -> tuple[str, ...]:
         """The PINs set for a mailbox by phone or by this service: usually none or one, more if rows disagree."""
-        with _away():
+        with using_prefs():
             try:
                 rows = await self._pool.fetch(PINS_OF_MAILBOX, address.extension, address.domain)
             except MissingTable:
@@ -109,7 +109,7 @@ class VoicemailTables:
 
     async def all_pins(self, domains: Sequence[str]) -> dict[tuple[str, str], tuple[str, ...]]:
         """The PINs of every mailbox of these domains that has any, by domain and username."""
-        with _away():
+        with using_prefs():
             try:
                 rows = await self._pool.fetch(PINS_OF_DOMAINS, domains)
             except MissingTable:
@@ -122,7 +122,7 @@ class VoicemailTables:
 
     async def pins_of(self, domain: str, usernames: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The PINs of these mailboxes, by username; of one that has none there is no entry."""
-        with _away():
+        with using_prefs():
             try:
                 rows = await self._pool.fetch(PINS_OF_MAILBOXES, domain, usernames)
             except MissingTable:
@@ -133,7 +133,7 @@ class VoicemailTables:
         """Write PINs, by username, over ``instead_of``, the PINs read before, or over none; the usernames that have rows."""
         old = [(username, pin) for username in pins for pin in instead_of.get(username, ())]
         values = (list(pins), list(pins.values()), [username for username, _ in old], [pin for _, pin in old])
-        with _away():
+        with using_prefs():
             try:
                 rows = await self._pool.fetch(SET_PINS, domain, *values)
             except MissingTable:
@@ -143,7 +143,7 @@ class VoicemailTables:
     async def lock(self, address: MailboxAddress, pin: str, *, instead_of: Sequence[str]) -> bool:
         """Write this PIN for one mailbox over ``instead_of``, the PINs read before, or as a new row; False: another is there."""
         values = address.extension, address.domain, pin
-        with _away():
+        with using_prefs():
             try:
                 if await self._pool.fetchval(LOCK, *values, list(instead_of)) is not None:
                     return True
@@ -160,7 +160,8 @@ def _by_username(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]
 
 
 @contextmanager
-def _away() -> Iterator[None]:
+def using_prefs() -> Iterator[None]:
+    """Say what it means if voicemail_prefs cannot be used. Raises ``Unavailable``; a missing table stays ``MissingTable``."""
     try:
         yield
     except DatabaseUnavailable as error:

@@ -1,0 +1,1 @@
+"""Greetings: what callers of a mailbox hear before the beep, and its recorded name."""
