@@ -125,7 +125,7 @@ def post(
     streams: tuple[str, ...] = (),
     uploads: tuple[str, ...] = (),
 ) -> Callable[[_Method], _Method]:
-    """A POST route; ``streams`` as for GET. ``uploads``: the media types of a body that is no JSON, read by the handler itself."""
+    """A POST route; ``streams`` as for GET. ``uploads``: the media types of a body that is no JSON and that the handler reads."""
     return _decorator(Mark("POST", path, summary, status, description, streams, scope, uploads=uploads))
 
 

@@ -11,7 +11,9 @@ _ALSO_AUDIO = frozenset({"application/ogg", "video/ogg", "application/octet-stre
 
 
 async def read_audio(request: web.Request, largest: int = LARGEST) -> bytes:
-    """The body, at most ``largest`` bytes; it may be asked for again. Raises ``UnsupportedMediaType``, ``BodyTooLarge`` and ``BadRequest``.
+    """The body, at most ``largest`` bytes; it may be asked for again.
+
+    Raises ``UnsupportedMediaType``, ``BodyTooLarge`` and ``BadRequest``.
 
     The media type only sorts out mistakes, such as JSON: what the file really is, its decoder finds out.
     """
