@@ -14,7 +14,7 @@ from app.greetings.service import GreetingService
 from app.http.conditions import conditional, if_match
 from app.http.domain_query import DomainQuery, named_domain
 from app.http.done import Done
-from app.http.files import stream
+from app.http.files import Representation, stream
 from app.http.routing import Request, delete, get, post, put
 from app.http.uploads import read_audio
 from app.recordings.conversion import LARGEST_UPLOAD, TYPES
@@ -78,10 +78,12 @@ class GreetingRoutes:
         await self._greetings.reset(request.grant, _key(request), asked=query.domain)
         return Done()
 
-    @get(_ONE, scope=Scope.MAILBOX_READ, summary="Download a greeting", streams="audio/wav")
+    @get(_ONE, scope=Scope.MAILBOX_READ, summary="Download a greeting", streams=("audio/wav",))
     async def download(self, request: Request, query: DomainQuery) -> web.StreamResponse:
         """The greeting's file."""
-        return stream(request.raw, await self._greetings.audio(request.grant, _key(request), _slot(request), asked=query.domain))
+        audio = await self._greetings.audio(request.grant, _key(request), _slot(request), asked=query.domain)
+        facts = audio.opened
+        return stream(request.raw, audio, Representation(audio.name, "audio/wav", facts.version, facts.mtime_ns // 1_000_000_000))
 
     @put(_ONE, scope=Scope.MAILBOX_WRITE, summary="Upload a greeting", description=_UPLOAD, uploads=TYPES)
     @conditional

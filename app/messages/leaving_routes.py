@@ -12,6 +12,7 @@ from app.http.routing import Request, Response, post
 from app.http.uploads import read_audio
 from app.messages.leaving import Caller, Leaving
 from app.messages.lost import caller_text
+from app.messages.model import RecordingState
 from app.messages.rendering import MessageOut, Rendering
 from app.recordings.conversion import LARGEST_UPLOAD, TYPES
 
@@ -64,7 +65,7 @@ class LeavingRoutes:
         message = await self._leaving.leave(
             request.grant, MailboxKey.parse(request.path["key"]), data, caller, asked=query.domain
         )
-        out = self._rendering.message(message, base_url(request.raw, self._public_url))
+        out = self._rendering.message(message, base_url(request.raw, self._public_url), RecordingState.READY)
         return Response(out, headers={"Location": f"/v1/voicemail/message/{message.id}"})
 
     async def admit(self, request: Request) -> None:
