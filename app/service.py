@@ -88,13 +88,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             downloads_at_once=settings.downloads_at_once,
         )
         access, authenticator, refusals = open_access(resources, limits.failures)
-        removal, phones = open_removal(resources, stack)
+        removal, phones, claims = open_removal(resources, stack)
         parts = [
             _basics(resources),
             access,
             await open_domains(resources),
             await open_mailboxes(resources),
-            open_messages(resources, Announcer(resources.jobs, mail_from=settings.mail_from).announce, removal, phones),
+            open_messages(resources, Announcer(resources.jobs, mail_from=settings.mail_from).announce, removal, phones, claims),
             open_notifications(resources, removal, stack),
         ]
         _start(resources, parts, stack)

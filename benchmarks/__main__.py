@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from app.logs import configure_logging
-from benchmarks import crowd, measures
+from benchmarks import bulk, crowd, measures
 from benchmarks.measures import say
 from benchmarks.site import Site, open_site
 
@@ -20,6 +20,7 @@ AIMS: dict[str, Callable[[float], bool]] = {
     "mail rate": lambda ratio: ratio >= 0.7,
     "slow clients": lambda p99: p99 <= 0.1,
     "bombs": lambda p99: p99 <= 0.1,
+    "bulk deletion": lambda seconds: seconds <= 5.0,
 }
 MEASURES: dict[str, Callable[[Site], Awaitable[float | None]]] = {
     "list": measures.listing,
@@ -29,8 +30,9 @@ MEASURES: dict[str, Callable[[Site], Awaitable[float | None]]] = {
     "indexing": measures.indexing,
     "slow clients": crowd.slow_clients,
     "bombs": crowd.bombs,
+    "bulk deletion": bulk.deletions,
 }
-NEED_NO_MESSAGES = {"slow clients", "bombs"}
+NEED_NO_MESSAGES = {"slow clients", "bombs", "bulk deletion"}
 
 
 async def main(wanted: Sequence[str]) -> int:

@@ -6,9 +6,11 @@ from contextlib import AsyncExitStack
 from app.http.health import OneAtATime
 from app.http.metrics import Measure
 from app.jobs.claims import Claims
-from app.messages import removal_store
+from app.messages import removal_store, transfer_store
 from app.messages.action_routes import ActionRoutes
 from app.messages.actions import MessageActions, reasons
+from app.messages.bulk import Bulk
+from app.messages.bulk_routes import BulkRoutes
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
 from app.messages.orphans import Orphans
@@ -18,8 +20,12 @@ from app.messages.removal import REMOVE, Removal
 from app.messages.rendering import Rendering
 from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
+from app.messages.sending import Sending, move_reason
+from app.messages.sending_routes import SendingRoutes
 from app.messages.service import Messages
+from app.messages.transfers import TRANSFER, Transfers
 from app.messages.trash import Trash, TrashAside
+from app.messages.trash_many import ManyToTrash
 from app.messages.trash_purge import TrashPurge
 from app.recordings.index import RecordingIndex
 from app.recordings.trash import TrashFolder
@@ -29,10 +35,11 @@ from app.switch.esl.event_socket import Event
 from app.switch.tables.indexes import Indexes
 
 _REMOVALS_AT_ONCE = 5
+_TRANSFERS_AT_ONCE = 4
 _ORPHANS = "Recordings older than ten minutes that no row of voicemail_msgs names; counted by the copy that leads"
 
 
-def open_messages(resources: Resources, announce: Announce, removal: Removal, phones: PhoneUpdates) -> Part:
+def open_messages(resources: Resources, announce: Announce, removal: Removal, phones: PhoneUpdates, claims: Claims) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
     registry = Registry(resources.pool, resources.switch.pool, resources.storage, announce, max_age=settings.notify_max_age)
@@ -50,7 +57,7 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
     messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage, resources.readings)
     folder = TrashFolder(resources.storage, links=not settings.recordings_refuse_hard_links)
     aside = TrashAside(resources.pool, resources.switch.pool, resources.storage, folder)
-    for reason in reasons(aside):
+    for reason in (*reasons(aside), move_reason()):
         removal.register(reason)
     trash = Trash(
         pool=resources.pool,
@@ -66,6 +73,15 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
     actions = MessageActions(
         pool=resources.pool, switch=resources.switch, messages=messages, removal=removal, trash=trash, phones=phones
     )
+    sending = _sending(resources, registry, removal, phones, claims)
+    many = ManyToTrash(
+        pool=resources.pool, switch=resources.switch, jobs=resources.jobs, claims=claims, storage=resources.storage,
+        folder=folder, removal=removal, phones=phones,
+    )  # fmt: skip
+    bulk = Bulk(
+        pool=resources.pool, switch=resources.switch, messages=messages, actions=actions, sending=sending, trash=many,
+        phones=phones,
+    )  # fmt: skip
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -81,17 +97,39 @@ def open_messages(resources: Resources, announce: Announce, removal: Removal, ph
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=(MessageRoutes(messages, actions, Rendering(settings.zone), settings.public_url), ActionRoutes(actions)),
+        routes=(
+            MessageRoutes(messages, actions, Rendering(settings.zone), settings.public_url),
+            ActionRoutes(actions),
+            SendingRoutes(actions, sending),
+            BulkRoutes(bulk),
+        ),
         always=(hearing.run, phones.run),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, purge.run, Indexes(resources.switch.pool).run),
-        due={REMOVE: removal_store.due},
+        due={REMOVE: removal_store.due, TRANSFER: transfer_store.due},
         measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
         checks={"recordings": OneAtATime(recordings)},
     )
 
 
-def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, PhoneUpdates]:
-    """The only way a message leaves the switch, and what tells the phones; ``stack`` closes it."""
+def _sending(resources: Resources, registry: Registry, removal: Removal, phones: PhoneUpdates, claims: Claims) -> Sending:
+    """Messages to other mailboxes, with the jobs that go on after a crash."""
+    transfers = Transfers(
+        pool=resources.pool,
+        switch=resources.switch,
+        jobs=resources.jobs,
+        claims=claims,
+        storage=resources.storage,
+        registry=registry,
+        removal=removal,
+        phones=phones,
+        links=not resources.settings.recordings_refuse_hard_links,
+    )
+    resources.jobs.register(TRANSFER, transfers.transfer, concurrency=_TRANSFERS_AT_ONCE)
+    return Sending(resources.pool, transfers)
+
+
+def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, PhoneUpdates, Claims]:
+    """The only way a message leaves the switch, what tells the phones, and the claims on both; ``stack`` closes it."""
     phones = PhoneUpdates(resources.pool, resources.switch.mwi)
     claims = Claims(resources.dsn)
     stack.push_async_callback(claims.close)
@@ -104,4 +142,4 @@ def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, 
         phones=phones,
     )
     resources.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
-    return removal, phones
+    return removal, phones, claims

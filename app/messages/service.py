@@ -4,6 +4,7 @@ A token of every domain also sees the messages of domains that this service does
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -71,6 +72,24 @@ class Messages:
         if found is None or found.flagged_deleted:
             raise NotFound(_ABSENT)
         return found
+
+    async def find_many(self, grant: Grant, ids: Sequence[UUID], *, domain: str | None = None) -> dict[UUID, Message]:
+        """Those of the messages with these ids that ``find`` would find, in few statements. Raises ``NotFound``."""
+        reach = grant.reach(domain or EVERY, absent=_ABSENT)
+        known = await records.find_many(self._readers, ids, reach)
+        keys = {record.key for record in known.values()}
+        uuids = [record.uuid for record in known.values() if uuid_in(record.uuid)]
+        rows = [row for row in await store.with_uuids(self._switch_readers, uuids) if row.key in keys]
+        for record in known.values():
+            if not uuid_in(record.uuid):
+                row = await store.with_key(self._switch_readers, record.key, uuid=record.uuid, username=record.username)
+                rows += [row] if row else []
+        if unknown := [id_ for id_ in ids if id_ not in known]:
+            texts = [text for id_ in unknown for text in (str(id_), str(id_).upper())]
+            rows += await store.with_uuids_within(self._switch_readers, texts, reach.domains, reach.extension)
+        wanted = set(ids)
+        found = await self._of_rows(list({row.key: row for row in rows}.values()))
+        return {message.id: message for message in found if message.id in wanted and not message.flagged_deleted}
 
     async def state(self, message: Message) -> RecordingState:
         """The state of a message's recording at this moment."""

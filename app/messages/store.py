@@ -29,6 +29,10 @@ OF_ID = """
 SELECT row_key, uuid, username FROM voicemail.message
 WHERE id = $1 AND ($2::text[] IS NULL OR domain = ANY($2)) AND ($3::text IS NULL OR username = $3)
 """
+OF_IDS = """
+SELECT id, row_key, uuid, username FROM voicemail.message
+WHERE id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR domain = ANY($2)) AND ($3::text IS NULL OR username = $3)
+"""
 SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
 TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
 PUT = """
@@ -74,6 +78,12 @@ async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:
     """The stored key of an id, if the caller may see it."""
     record = await source.fetchrow(OF_ID, id_, None if reach.domains is None else list(reach.domains), reach.extension)
     return None if record is None else Record(*record)
+
+
+async def find_many(source: Source, ids: Sequence[UUID], reach: Reach) -> dict[UUID, Record]:
+    """The stored keys of those ids that the caller may see."""
+    found = await source.fetch(OF_IDS, ids, None if reach.domains is None else list(reach.domains), reach.extension)
+    return {UUID(int=row[0].int): Record(*row[1:]) for row in found}
 
 
 async def hosts(source: Source, domain: str) -> bool:

@@ -32,6 +32,9 @@ class Action(StrEnum):
     MESSAGE_CHANGE = "message.change"  # marked read, unread, saved or not saved
     MESSAGE_DELETE = "message.delete"  # to the trash, or for good
     MESSAGE_RESTORE = "message.restore"  # from the trash
+    MESSAGE_MOVE = "message.move"  # to another mailbox, as the next two
+    MESSAGE_COPY = "message.copy"
+    MESSAGE_FORWARD = "message.forward"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
     DOMAIN_CREATE = "domain.create"
     DOMAIN_CHANGE = "domain.change"
