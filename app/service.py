@@ -94,7 +94,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             downloads_at_once=settings.downloads_at_once,
         )
         access, authenticator, refusals, idempotency = open_access(resources, limits.failures, stack)
-        removal, phones = open_removal(resources, stack)
+        removal, phones, claims = open_removal(resources, stack)
         announcer = Announcer(resources.jobs, mail_from=settings.mail_from, per_hour=settings.mails_per_hour)
         conversion = Conversion()
         parts = [
@@ -102,7 +102,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             access,
             await open_domains(resources),
             await open_mailboxes(resources, DroppedAddresses(resources.jobs, mail_from=settings.mail_from).tell),
-            open_messages(resources, announcer.announce, removal, phones, conversion),
+            open_messages(resources, announcer.announce, removal=removal, phones=phones, claims=claims, conversion=conversion),
             open_greetings(resources, conversion),
             open_notifications(resources, removal, stack),
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from app.logs import configure_logging
-from benchmarks import audio, crowd, measures
+from benchmarks import audio, bulk, crowd, measures
 from benchmarks.measures import say
 from benchmarks.site import Site, open_site
 
@@ -23,6 +23,7 @@ AIMS: dict[str, Callable[[float], bool]] = {
     "bombs": lambda p99: p99 <= 0.1,
     "downloads": lambda ratio: ratio >= 0.9,
     "stall": lambda milliseconds: milliseconds < 20,
+    "bulk deletion": lambda seconds: seconds <= 5.0,
 }
 MEASURES: dict[str, Callable[[Site], Awaitable[float | None]]] = {
     "list": measures.listing,
@@ -36,8 +37,9 @@ MEASURES: dict[str, Callable[[Site], Awaitable[float | None]]] = {
     "downloads": audio.downloads,
     "mp3": audio.transcoding,
     "stall": audio.stall,
+    "bulk deletion": bulk.deletions,
 }
-NEED_NO_MESSAGES = {"slow clients", "bombs", "downloads", "mp3", "stall"}
+NEED_NO_MESSAGES = {"slow clients", "bombs", "downloads", "mp3", "stall", "bulk deletion"}
 
 
 async def main(wanted: Sequence[str]) -> int:

@@ -136,7 +136,7 @@ CREATE TABLE voicemail.recording (
 CREATE TABLE voicemail.removal (
     id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     message_id  uuid NOT NULL REFERENCES voicemail.message (id),
-    reason      text NOT NULL,                            -- 'after_mail', 'trash' or 'delete'; its guard is read again at the moment of removal
+    reason      text NOT NULL,                            -- 'after_mail', 'trash', 'delete' or 'move'; its guard is read again at the moment of removal
     state       text NOT NULL DEFAULT 'asked' CHECK (state IN (
                     'asked',                              -- nothing was done yet
                     'deleting',                           -- the row may be deleted: the statement is under way, or was cut off
@@ -220,6 +220,37 @@ CREATE TABLE voicemail.trash (
     forwarded_by  bytea
 );
 CREATE INDEX trash_deleted ON voicemail.trash (deleted_at);
+
+-- Messages that are moved, copied or forwarded to another mailbox: the new row in voicemail_msgs, before it is inserted. The texts
+-- that callers wrote are bytes, as in voicemail.trash.
+CREATE TABLE voicemail.transfer (
+    id            uuid PRIMARY KEY,                       -- also the new message's id, its row's uuid, and in its recording's name
+    message_id    uuid NOT NULL REFERENCES voicemail.message (id),  -- the message that it is made from
+    kind          text NOT NULL CHECK (kind IN ('move', 'copy', 'forward')),
+    state         text NOT NULL DEFAULT 'asked' CHECK (state IN (
+                      'asked',                            -- the recording may be in the target's folder, the row is not there
+                      'placed',                           -- the recording is in the target's folder; the row may be there
+                      'done',                             -- the row is there, or was; of a move the removal of the source is asked for
+                      'failed')),                         -- nothing is in the target's mailbox
+    detail        text NOT NULL DEFAULT '',               -- why it waits or failed
+    tries         integer NOT NULL DEFAULT 0,
+    next_try_at   timestamptz NOT NULL DEFAULT now(),
+    asked_at      timestamptz NOT NULL DEFAULT now(),
+    settled_at    timestamptz,                            -- when it was done or failed
+    source_path   bytea NOT NULL,                         -- the source's recording, as the switch names it
+    created_epoch integer,
+    username      text NOT NULL,
+    domain        text NOT NULL,
+    cid_name      bytea NOT NULL,
+    cid_number    bytea NOT NULL,
+    file_path     bytea NOT NULL UNIQUE,                  -- where the recording goes, as the switch names it
+    message_len   integer,
+    read_flags    bytea NOT NULL,
+    forwarded_by  bytea NOT NULL
+);
+CREATE INDEX transfer_due ON voicemail.transfer (next_try_at) WHERE state NOT IN ('done', 'failed');
+-- A message is moved once: then it is in its mailbox no more.
+CREATE UNIQUE INDEX transfer_move ON voicemail.transfer (message_id) WHERE kind = 'move' AND state <> 'failed';
 
 -- Mailboxes whose phones are to be told how many messages there are, because this service changed some.
 CREATE TABLE voicemail.phone_update (

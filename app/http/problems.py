@@ -87,6 +87,11 @@ def _readable(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode()
 
 
+def status_of(error: VoicemailError) -> int:
+    """The status of a call that ends with this error."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
 def problem_of(error: Exception, repeats: Repeats | None = None) -> web.Response:
     """The problem document for an exception of a handler. A bug is logged, and its text is not sent.
 
@@ -99,7 +104,7 @@ def problem_of(error: Exception, repeats: Repeats | None = None) -> web.Response
     if isinstance(error, TooManyRequests):
         return problem(429, error.detail, headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))})
     if isinstance(error, VoicemailError) and not isinstance(error, DatabaseRefused):
-        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+        status = status_of(error)
         if isinstance(error, Invalid) and error.errors:
             return problem(status, "some fields are wrong", errors=error.errors, more=error.more)
         if isinstance(error, DatabaseUnavailable):

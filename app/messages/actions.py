@@ -73,7 +73,7 @@ class MessageActions:
         detail = ", ".join(f"{name}={str(value).lower()}" for name, value in marks.items())
         mailbox = {address} if (address := mailbox_of(message.domain, message.extension)) else set()
         async with self._pool.acquire() as connection, connection.transaction():
-            await audit.insert(connection, [_entry(grant, Action.MESSAGE_CHANGE, message, detail)])
+            await audit.insert(connection, [entry_of(grant, Action.MESSAGE_CHANGE, message, detail)])
             await self._phones.ask(connection, mailbox)
         async with self._switch_pool.acquire() as connection:
             marked = await changes.mark(connection, message.row, read=read, saved=saved)
@@ -96,22 +96,26 @@ class MessageActions:
         reason = DELETE if permanently else TRASH
         async with self._pool.acquire() as connection, connection.transaction():
             detail = "permanently" if permanently else "to the trash"
-            await audit.insert(connection, [_entry(grant, Action.MESSAGE_DELETE, message, detail)])
+            await audit.insert(connection, [entry_of(grant, Action.MESSAGE_DELETE, message, detail)])
             removal_id = await self._removal.ask_now(connection, message.id, reason)
         await self._removal.delete_now(message.id, removal_id, reason)
 
     async def restore(self, grant: Grant, key: str, *, domain: str | None = None) -> None:
         """Put a message back. Raises ``NotFound``, ``Conflict`` if it is in its mailbox, and ``Unavailable``."""
-        try:
-            trashed = await self._trashed(grant, key, domain)
-        except NotFound:
-            await self.find(grant, key, domain=domain)
-            raise Conflict("the message is not in the trash") from None
+        trashed = await self.in_trash(grant, key, domain=domain)
         row = trashed.whole.row
         entry = AuditEntry.of(
             grant, Action.MESSAGE_RESTORE, domain=row.domain, extension=row.username, target=trashed.id, result=Result.ALLOWED
         )
         await self._trash.restore(trashed.id, [entry])
+
+    async def in_trash(self, grant: Grant, key: str, *, domain: str | None = None) -> Trashed:
+        """A message that can be restored. Raises ``NotFound``, and ``Conflict`` if it is in its mailbox."""
+        try:
+            return await self._trashed(grant, key, domain)
+        except NotFound:
+            await self.find(grant, key, domain=domain)
+            raise Conflict("the message is not in the trash") from None
 
     async def trashed(
         self, grant: Grant, extension: Extension | None = None, *, domain: str | None = None, limit: int = 10, offset: int = 0
@@ -160,7 +164,8 @@ class MessageActions:
             raise NotFound(_ABSENT) from None
 
 
-def _entry(grant: Grant, action: Action, message: Message, detail: str) -> AuditEntry:
+def entry_of(grant: Grant, action: Action, message: Message, detail: str) -> AuditEntry:
+    """The audit's row of what is done to a message."""
     return AuditEntry.of(
         grant,
         action,

@@ -7,11 +7,13 @@ from app.http.health import OneAtATime
 from app.http.metrics import Measure
 from app.http.queues import queue
 from app.jobs.claims import Claims
-from app.messages import heard, removal_store
+from app.messages import heard, removal_store, transfer_store
 from app.messages.action_routes import ActionRoutes
 from app.messages.actions import MessageActions, reasons
 from app.messages.audio import MessageAudio
 from app.messages.audio_routes import AudioRoutes
+from app.messages.bulk import Bulk
+from app.messages.bulk_routes import BulkRoutes
 from app.messages.hearing import Hearing
 from app.messages.intake import Intake
 from app.messages.leaving import Leaving
@@ -29,8 +31,12 @@ from app.messages.rescue import Rescue
 from app.messages.routes import MessageRoutes
 from app.messages.search import MessageSearch
 from app.messages.selection import Selection
+from app.messages.sending import Sending, move_reason
+from app.messages.sending_routes import SendingRoutes
 from app.messages.service import Messages
+from app.messages.transfers import TRANSFER, Transfers
 from app.messages.trash import Trash, TrashAside
+from app.messages.trash_many import ManyToTrash
 from app.messages.trash_purge import TrashPurge
 from app.recordings.audio.conversions import Conversions
 from app.recordings.conversion import Conversion
@@ -42,11 +48,18 @@ from app.switch.esl.event_socket import Event
 from app.switch.tables.indexes import Indexes
 
 _REMOVALS_AT_ONCE = 5
+_TRANSFERS_AT_ONCE = 4
 _ORPHANS = "Recordings older than ten minutes that no row of voicemail_msgs names; counted by the copy that leads"
 
 
 def open_messages(
-    resources: Resources, announce: Announce, removal: Removal, phones: PhoneUpdates, conversion: Conversion
+    resources: Resources,
+    announce: Announce,
+    *,
+    removal: Removal,
+    phones: PhoneUpdates,
+    claims: Claims,
+    conversion: Conversion,
 ) -> Part:
     """Messages: read live, found by the intake. ``announce`` decides what is news, in the transaction that records it."""
     settings = resources.settings
@@ -65,7 +78,7 @@ def open_messages(
     messages = Messages(resources.readers, resources.switch.readers, registry, resources.storage)
     folder = TrashFolder(resources.storage, links=not settings.recordings_refuse_hard_links)
     aside = TrashAside(resources.pool, resources.switch.pool, resources.storage, folder)
-    for reason in reasons(aside):
+    for reason in (*reasons(aside), move_reason()):
         removal.register(reason)
     trash = Trash(
         pool=resources.pool,
@@ -90,6 +103,15 @@ def open_messages(
         messages=messages,
         hint=intake.hint,
     )
+    sending = _sending(resources, registry, removal, phones, claims)
+    many = ManyToTrash(
+        pool=resources.pool, switch=resources.switch, jobs=resources.jobs, claims=claims, storage=resources.storage,
+        folder=folder, removal=removal, phones=phones,
+    )  # fmt: skip
+    bulk = Bulk(
+        pool=resources.pool, switch=resources.switch, messages=messages, actions=actions, sending=sending, trash=many,
+        phones=phones,
+    )  # fmt: skip
 
     def hear(event: Event) -> None:
         hearing.hear(event)
@@ -105,10 +127,15 @@ def open_messages(
         return f"{settings.recordings_path}{without_row}"
 
     return Part(
-        routes=_routes(resources, messages, actions, leaving),
+        routes=(
+            *_routes(resources, messages, actions),
+            LeavingRoutes(leaving, Rendering(settings.zone), settings.public_url),
+            SendingRoutes(actions, sending),
+            BulkRoutes(bulk),
+        ),
         always=(hearing.run, phones.run),
         leading=(intake.run, watcher.run, index.run, rescue.run, orphans.run, purge.run, Indexes(resources.switch.pool).run),
-        due={REMOVE: removal_store.due},
+        due={REMOVE: removal_store.due, TRANSFER: transfer_store.due},
         measures={"voicemail_recordings_without_row": Measure(_ORPHANS, lambda: orphans.count)},
         collectors=(registry.lag, index.indexed),
         table_gauges=(
@@ -119,7 +146,7 @@ def open_messages(
     )
 
 
-def _routes(resources: Resources, messages: Messages, actions: MessageActions, leaving: Leaving) -> tuple[object, ...]:
+def _routes(resources: Resources, messages: Messages, actions: MessageActions) -> tuple[object, ...]:
     settings, storage, readings = resources.settings, resources.storage, resources.readings
     rendering, url = Rendering(settings.zone), settings.public_url
     search = MessageSearch(resources.readers, resources.switch.readers, resources.switch.pool, messages)
@@ -131,14 +158,30 @@ def _routes(resources: Resources, messages: Messages, actions: MessageActions, l
         MessageRoutes(messages, search, actions, rendering, url),
         MailboxMessageRoutes(of_mailbox, search, rendering, url),
         ActionRoutes(actions),
-        LeavingRoutes(leaving, rendering, url),
         AudioRoutes(messages, audio, Selection(messages, storage, readings, rendering)),
         LinkRoutes(links, messages, url),
     )
 
 
-def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, PhoneUpdates]:
-    """The only way a message leaves the switch, and what tells the phones; ``stack`` closes it."""
+def _sending(resources: Resources, registry: Registry, removal: Removal, phones: PhoneUpdates, claims: Claims) -> Sending:
+    """Messages to other mailboxes, with the jobs that go on after a crash."""
+    transfers = Transfers(
+        pool=resources.pool,
+        switch=resources.switch,
+        jobs=resources.jobs,
+        claims=claims,
+        storage=resources.storage,
+        registry=registry,
+        removal=removal,
+        phones=phones,
+        links=not resources.settings.recordings_refuse_hard_links,
+    )
+    resources.jobs.register(TRANSFER, transfers.transfer, concurrency=_TRANSFERS_AT_ONCE)
+    return Sending(resources.pool, transfers)
+
+
+def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, PhoneUpdates, Claims]:
+    """The only way a message leaves the switch, what tells the phones, and the claims on both; ``stack`` closes it."""
     phones = PhoneUpdates(resources.pool, resources.switch.mwi)
     claims = Claims(resources.dsn)
     stack.push_async_callback(claims.close)
@@ -151,4 +194,4 @@ def open_removal(resources: Resources, stack: AsyncExitStack) -> tuple[Removal, 
         phones=phones,
     )
     resources.jobs.register(REMOVE, removal.remove, concurrency=_REMOVALS_AT_ONCE)
-    return removal, phones
+    return removal, phones, claims

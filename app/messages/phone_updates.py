@@ -5,7 +5,8 @@ copy of the service tells the phones a little later.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from app.addressing import Domain, Extension, MailboxAddress
 from app.database.pool import Connection, Pool
@@ -59,6 +60,7 @@ class PhoneUpdates:
     def __init__(self, pool: Pool, mwi: MessageWaiting) -> None:
         self._pool, self._mwi = pool, mwi
         self._soon: set[MailboxAddress] = set()
+        self._together, self._later = 0, set[MailboxAddress]()
         self._trouble = Trouble("phone_updates")
         self._loop = Loop("phone_updates", self._gathered, every=_EVERY, least=_PAUSE)
 
@@ -70,9 +72,23 @@ class PhoneUpdates:
 
     def soon(self, addresses: Collection[MailboxAddress]) -> None:
         """Tell the phones of these mailboxes now, because they are changed."""
-        if addresses:
+        if self._together:
+            self._later.update(addresses)
+        elif addresses:
             self._soon.update(addresses)
             self._loop.wake()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Tell the phones of what is changed in the block when it ends, so that many changes are one MWI a mailbox."""
+        self._together += 1
+        try:
+            yield
+        finally:
+            self._together -= 1
+            if not self._together:
+                later, self._later = self._later, set()
+                self.soon(later)
 
     async def run(self) -> None:
         """Tell phones until cancelled."""

@@ -15,6 +15,7 @@ from app.database.pool import Connection, Pool
 from app.errors import NotFound, Unavailable
 from app.messages import heard
 from app.messages import store as records
+from app.messages import transfer_store as transfers
 from app.messages.baseline import Baseline
 from app.messages.model import Message
 from app.recordings.storage import RecordingStorage
@@ -35,7 +36,8 @@ class Registry:
 
     Rows that were there when the service first started are never news, whatever their dates (``Baseline``). ``max_age`` (seconds)
     is for outages: a row that nothing shows to be younger is no news either. What shows it is its date, its file's time, or
-    that its ``leave-message`` event was heard; one of them is enough, because any clock may be wrong.
+    that its ``leave-message`` event was heard, or that this service moved, copied or forwarded it there; one of them is enough,
+    because any clock may be wrong.
     """
 
     def __init__(self, pool: Pool, switch_pool: Pool, storage: RecordingStorage, announce: Announce, *, max_age: int) -> None:
@@ -109,6 +111,7 @@ class Registry:
         doubtful = {message.file_path for message in came if message.created_epoch < now - self._max_age}
         if doubtful:
             doubtful -= await heard.among(connection, [readable(file_path) for file_path in doubtful])
+            doubtful -= await transfers.among(connection, sorted(doubtful))
             doubtful -= await asyncio.to_thread(self._fresh, doubtful)
         return [message for message in came if message.created_epoch >= now - self._max_age or message.file_path not in doubtful]
 

@@ -63,6 +63,13 @@ ON CONFLICT (message_id, reason) DO UPDATE SET state = 'asked', detail = '', tri
 WHERE r.state IN ('deleted', 'kept')
 RETURNING id
 """
+ASK_MANY_NOW = """
+INSERT INTO voicemail.removal AS r (message_id, reason) SELECT id, $2 FROM unnest($1::uuid[]) AS m (id)
+ON CONFLICT (message_id, reason) DO UPDATE SET state = 'asked', detail = '', tries = 0, next_try_at = now(), asked_at = now(),
+    settled_at = NULL
+WHERE r.state IN ('deleted', 'kept')
+RETURNING id, message_id
+"""
 OF_REASON = "SELECT id FROM voicemail.removal WHERE message_id = $1 AND reason = $2"
 STATE = "SELECT state, detail FROM voicemail.removal WHERE id = $1"
 # Nothing was done yet, and nothing is to be done any more.
@@ -86,6 +93,15 @@ WHERE r.id = $1 AND m.id = r.message_id AND r.state NOT IN ('deleted', 'kept') A
 RETURNING r.id, r.message_id, r.reason, r.state, r.detail, r.tries, extract(epoch FROM now() - r.asked_at)::float8 AS age,
     extract(epoch FROM now() - m.seen_at)::float8 AS message_age, m.row_key, m.domain, m.username, m.uuid, m.file_path
 """
+BEGIN_MANY = """
+UPDATE voicemail.removal SET tries = tries + 1, next_try_at = now() + make_interval(secs => $2)
+WHERE id = ANY($1::uuid[]) AND state = 'asked' AND next_try_at <= now() RETURNING id
+"""
+ADVANCE_MANY = """
+UPDATE voicemail.removal SET state = $2, detail = $3, next_try_at = now() + make_interval(secs => $4)
+WHERE id = ANY($1::uuid[]) AND state NOT IN ('deleted', 'kept')
+"""
+AGAIN = "UPDATE voicemail.removal SET next_try_at = now() WHERE id = ANY($1::uuid[]) AND state NOT IN ('deleted', 'kept')"
 ADVANCE = "UPDATE voicemail.removal SET state = $2, detail = $3 WHERE id = $1 AND state NOT IN ('deleted', 'kept')"
 SETTLE = """
 UPDATE voicemail.removal SET state = $2, detail = $3, settled_at = now() WHERE id = $1 AND state NOT IN ('deleted', 'kept')
@@ -120,6 +136,29 @@ async def ask_now(connection: Connection, message_id: UUID, reason: str) -> UUID
     """Write down that a message is to go now; the removal's id, also if it is under way."""
     found = await connection.fetchval(ASK_NOW, message_id, reason) or await connection.fetchval(OF_REASON, message_id, reason)
     return UUID(int=found.int)
+
+
+async def ask_many_now(connection: Connection, message_ids: Sequence[UUID], reason: str) -> dict[UUID, UUID]:
+    """Write down that messages are to go now; the removal of each message that was not under way already."""
+    found = await connection.fetch(ASK_MANY_NOW, message_ids, reason)
+    return {UUID(int=row["message_id"].int): UUID(int=row["id"].int) for row in found}
+
+
+async def begin_many(connection: Connection, removal_ids: Sequence[UUID], lease: float) -> set[UUID]:
+    """Count a try of each that nothing was done of yet, and have a lease of so many seconds for it; which they are."""
+    return {UUID(int=row[0].int) for row in await connection.fetch(BEGIN_MANY, removal_ids, lease)}
+
+
+async def advance_many(
+    connection: Connection, removal_ids: Sequence[UUID], state: RemovalState, detail: str = "", *, delay: float
+) -> None:
+    """Note the state of the removals; the next try of each is in ``delay`` seconds."""
+    await connection.execute(ADVANCE_MANY, removal_ids, str(state), detail, delay)
+
+
+async def again(connection: Connection, removal_ids: Sequence[UUID]) -> None:
+    """Let the next try of these removals be made at once."""
+    await connection.execute(AGAIN, removal_ids)
 
 
 async def of_reason(connection: Connection, message_id: UUID, reason: str) -> UUID | None:

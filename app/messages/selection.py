@@ -44,7 +44,7 @@ class Selection:
         The audit has all of them before anybody else.
         """
         wanted = list(dict.fromkeys(ids))
-        found = await self._messages.find_all(grant, wanted, domain=domain)
+        found = await self._messages.find_many(grant, wanted, domain=domain)
         if not found:
             raise NotFound("there is no such message")
         if await asyncio.to_thread(self._size, list(found.values())) > _LARGEST:

@@ -30,8 +30,8 @@ SELECT row_key, uuid, username FROM voicemail.message
 WHERE id = $1 AND ($2::text[] IS NULL OR domain = ANY($2)) AND ($3::text IS NULL OR username = $3)
 """
 OF_IDS = """
-SELECT row_key, uuid, username FROM voicemail.message
-WHERE id = ANY ($1::uuid[]) AND ($2::text[] IS NULL OR domain = ANY ($2)) AND ($3::text IS NULL OR username = $3)
+SELECT id, row_key, uuid, username FROM voicemail.message
+WHERE id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR domain = ANY($2)) AND ($3::text IS NULL OR username = $3)
 """
 SEEN = "SELECT row_key FROM voicemail.message WHERE row_key = ANY($1::bytea[])"
 TAKEN = "SELECT id FROM voicemail.message WHERE id = ANY($1::uuid[])"
@@ -80,10 +80,10 @@ async def find(source: Source, id_: UUID, reach: Reach) -> Record | None:
     return None if record is None else Record(*record)
 
 
-async def find_all(source: Source, ids: Sequence[UUID], reach: Reach) -> list[Record]:
+async def find_many(source: Source, ids: Sequence[UUID], reach: Reach) -> dict[UUID, Record]:
     """The stored keys of those ids that the caller may see."""
-    domains = None if reach.domains is None else list(reach.domains)
-    return [Record(*record) for record in await source.fetch(OF_IDS, ids, domains, reach.extension)]
+    found = await source.fetch(OF_IDS, ids, None if reach.domains is None else list(reach.domains), reach.extension)
+    return {UUID(int=row[0].int): Record(*row[1:]) for row in found}
 
 
 async def hosts(source: Source, domain: str) -> bool:

@@ -30,6 +30,11 @@ RETURNING file
 FILED = "UPDATE voicemail.trash SET file = $2, size = $3 WHERE message_id = $1 AND state = 'moving'"
 DROP = "DELETE FROM voicemail.trash WHERE message_id = $1 AND state = 'moving' RETURNING file"
 KEEP = "UPDATE voicemail.trash SET state = 'kept' WHERE message_id = $1 AND state = 'moving'"
+KEEP_MANY = "UPDATE voicemail.trash SET state = 'kept' WHERE message_id = ANY($1::uuid[]) AND state = 'moving'"
+FILED_MANY = """
+UPDATE voicemail.trash t SET file = f.file, size = f.size
+FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS f (id, file, size) WHERE t.message_id = f.id AND t.state = 'moving'
+"""
 _REACH = "($2::text[] IS NULL OR m.domain = ANY($2)) AND ($3::text IS NULL OR m.username = $3)"
 FIND = f"""
 SELECT t.message_id, t.state, t.file, {_TROW} FROM voicemail.trash t JOIN voicemail.message m ON m.id = t.message_id
@@ -102,6 +107,16 @@ async def copy(connection: Connection, message_id: UUID, whole: WholeRow, name: 
 async def filed(connection: Connection, message_id: UUID, name: str, size: int | None) -> None:
     """Note the recording in the trash; without a name there is none."""
     await connection.execute(FILED, message_id, name, size)
+
+
+async def filed_many(connection: Connection, filed: Sequence[tuple[UUID, str, int | None]]) -> None:
+    """Note several recordings in the trash: of each its message, its name and its size."""
+    await connection.execute(FILED_MANY, [one[0] for one in filed], [one[1] for one in filed], [one[2] for one in filed])
+
+
+async def keep_many(connection: Connection, message_ids: Sequence[UUID]) -> None:
+    """Note that the rows of these messages are deleted."""
+    await connection.execute(KEEP_MANY, message_ids)
 
 
 async def drop(connection: Connection, message_id: UUID) -> str:

@@ -90,6 +90,8 @@ class RecordingIndex:
         all_found: list[FoundFile] = []
         for some in _slices(iter(paths), _SLICE):
             found, gone = await asyncio.to_thread(files.look_all, self._storage, some, skipped)
+            # A new folder is named together with the files in it; the index takes each file once a statement.
+            found = list({file.path: file for file in found}.values())
             for part in _slices(iter(found), _SLICE):
                 await self._take(part)
             if gone:

@@ -39,10 +39,11 @@ class TrashFolder:
         self._storage = storage
         self._links = links
 
-    def keep(self, key: str, name: str) -> int:
+    def keep(self, key: str, name: str, *, sync: bool = True) -> int:
         """Put a recording there under this name, and keep it also if the power fails; its size in bytes.
 
-        Again does no harm. Raises ``RecordingMissing`` or ``RecordingRefused`` as ``open`` does, and ``OSError``.
+        Again does no harm. Raises ``RecordingMissing`` or ``RecordingRefused`` as ``open`` does, and ``OSError``. Without
+        ``sync`` it outlives a power cut only after ``sync()``.
         """
         with self._storage.open(key) as recording, self._folder() as trash:
             facts = os.fstat(recording.descriptor)
@@ -51,8 +52,14 @@ class TrashFolder:
             _remove(trash, name)
             if not (self._links and self._link(key, facts, trash, name)):
                 _copy(recording.descriptor, trash, name, part=name + _COPYING)
-            os.fsync(trash)
+            if sync:
+                os.fsync(trash)
             return facts.st_size
+
+    def sync(self) -> None:
+        """Keep what was put there also if the power fails."""
+        with self._folder() as trash:
+            os.fsync(trash)
 
     def put_back(self, name: str, key: str) -> bool:
         """Move a recording from the trash to its place; False if another recording has that place.

@@ -351,6 +351,7 @@ async def test_many_changes_of_a_mailbox_are_few_mwi(api: Site, extension: str, 
     async with await PlainClient.connect(api.switch.port, api.switch.password) as phone:
         await phone.command("event plain MESSAGE_WAITING")
         await asyncio.gather(*(call(api, "PATCH", f"/{row['uuid']}", {"read": True}) for row in left))
+        await phone.until(lambda _: any(event.headers.get("MWI-Voice-Message") == "0/20" for event in phone.events))
         told = await waiting(phone, extension)
 
     assert told[-1] == "0/20"

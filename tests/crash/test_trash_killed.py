@@ -9,7 +9,7 @@ from tests.support import killed_trash
 from tests.support.children import run_script
 
 
-@pytest.mark.parametrize(("deed", "kind"), [("delete", "links"), ("restore", "copies")])
+@pytest.mark.parametrize(("deed", "kind"), [("delete", "links"), ("bulk", "links"), ("restore", "copies")])
 async def test_killed_before_any_step_a_message_is_somewhere(database: str, tmp_path: Path, deed: str, kind: str) -> None:
     status, output = await run_script(killed_trash.__file__, database, str(tmp_path), deed, kind)
 
@@ -25,4 +25,4 @@ async def test_killed_before_any_step_a_message_is_somewhere(database: str, tmp_
         else:
             assert (made["trash"], made["entry"], made["file"]) == (True, True, False), each
         assert made["row"] is not made["entry"], each
-    assert rounds[-1]["made"]["entry"] is (deed == "delete")
+    assert rounds[-1]["made"]["entry"] is (deed != "restore")

@@ -1,6 +1,6 @@
 """Kills a deletion, or a restoration, before each of its steps in turn, lets another process go on, and prints a JSON line about each.
 
-Run as ``python killed_trash.py DSN RECORDINGS delete|restore links|copies``, with the checkout and its tests in PYTHONPATH. A step
+Run as ``python killed_trash.py DSN RECORDINGS delete|bulk|restore links|copies``, with the checkout and its tests in PYTHONPATH. A step
 is a statement to the database or a change of the disk.
 """
 
@@ -16,17 +16,22 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from app.access.audit.model import Action, AuditEntry
+from app.access.grant import Grant
+from app.addressing import Domain
 from app.database.pool import open_pool
 from app.jobs.claims import Claims
 from app.jobs.queue import Jobs
 from app.jobs.retries import Retries
 from app.messages import removal_store
 from app.messages.actions import reasons
+from app.messages.model import Message
 from app.messages.phone_updates import PhoneUpdates
 from app.messages.reasons import Pace
 from app.messages.registry import Registry
 from app.messages.removal import Removal
 from app.messages.trash import TRASH, Trash, TrashAside
+from app.messages.trash_many import ManyToTrash
 from app.recordings.paths import RecordingPaths
 from app.recordings.storage import RecordingStorage
 from app.recordings.trash import FOLDER, TrashFolder
@@ -98,6 +103,16 @@ class TrashProcess:
             removal_id = await self.removal.ask_now(connection, message_id, TRASH)
         await self.removal.delete_now(message_id, removal_id, TRASH)
 
+    async def delete_many(self, row: dict[str, Any]) -> None:
+        """As the API does for many messages."""
+        many = ManyToTrash(
+            pool=self.pool, switch=switch_with(None, self.pool), jobs=self.jobs, claims=self.claims, storage=self.storage,
+            folder=self.folder, removal=self.removal, phones=self.phones, lease=0.05, files_after=0.0,
+        )  # fmt: skip
+        grant = Grant.everything("test", Domain(DOMAIN))
+        message = Message(UUID(row["uuid"]), row_of(row))
+        await many.delete([message], [AuditEntry.of(grant, Action.MESSAGE_DELETE, target=message.id)])
+
     async def go_on(self) -> None:
         """As jobs and the sweep do until nothing is left."""
         async with asyncio.timeout(10):
@@ -113,6 +128,11 @@ class TrashProcess:
                 if not left:
                     return
                 await asyncio.sleep(0.02)
+
+
+def row_at(path: Path, message_id: UUID) -> dict[str, Any]:
+    """The message's row."""
+    return switch_row(uuid=str(message_id), file_path=str(path), cid_name="Zoë")
 
 
 async def _nobody(_connection: Any, _messages: Any) -> None:
@@ -139,7 +159,7 @@ def main(arguments: list[str]) -> None:
         await process.registry.finish_baseline()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(CONTENT)
-        row = switch_row(uuid=str(message_id), file_path=str(path), cid_name="Zoë")
+        row = row_at(path, message_id)
         await insert(process.pool, row)
         await process.registry.record([row_of(row)])
         if deed == "restore":
@@ -164,7 +184,10 @@ def main(arguments: list[str]) -> None:
         async def doomed(process: TrashProcess) -> None:
             await leave(process, Path(path), message_id)  # noqa: B023
             die_before(number)  # noqa: B023
-            await (process.delete(message_id) if deed == "delete" else process.trash.restore(message_id, []))  # noqa: B023
+            if deed == "bulk":
+                await process.delete_many(row_at(Path(path), message_id))  # noqa: B023
+            else:
+                await (process.delete(message_id) if deed == "delete" else process.trash.restore(message_id, []))  # noqa: B023
 
         killed, _ = apart(lambda: at_work(arguments, doomed))
 

@@ -39,6 +39,9 @@ class Action(StrEnum):
     GREETING_DEFAULT = "greeting.default"
     GREETING_DELETE = "greeting.delete"
     GREETING_AUDIO = "greeting.audio"
+    MESSAGE_MOVE = "message.move"  # to another mailbox, as the next two
+    MESSAGE_COPY = "message.copy"
+    MESSAGE_FORWARD = "message.forward"
     MESSAGE_DELIVER = "message.deliver"  # a recording without a row was put into a mailbox
     LINK_CREATE = "link.create"
     LINK_REVOKE = "link.revoke"

@@ -22,6 +22,7 @@ UPDATE voicemail_msgs SET
 WHERE {SAME} AND {_LIVE}
 """  # noqa: S608 - constants of this module
 COPY = f"SELECT {_ALL} FROM voicemail_msgs WHERE {SAME} AND {_LIVE}"  # noqa: S608
+COPIES = f"SELECT {_ALL} FROM voicemail_msgs WHERE uuid = ANY($1::text[]) AND {_LIVE}"  # noqa: S608
 # What a phone changed since the row was copied is not deleted: then the copy is made again.
 TAKE = f"""
 WITH taken AS (
@@ -77,6 +78,13 @@ async def copies(connection: Connection, row: MessageRow) -> list[WholeRow]:
     """The row as it is now, the one that was heard latest first if it is there twice; empty if it is gone."""
     with reading_table():
         found = [WholeRow._make(record) for record in await connection.fetch(COPY, *row[:4])]
+    return sorted(found, key=lambda one: (one.read_epoch or 0, one.flags or ""), reverse=True)
+
+
+async def copies_of_uuids(connection: Connection, uuids: Sequence[str]) -> list[WholeRow]:
+    """Every row with one of these uuids that no phone flagged deleted; of the very same row, the one heard latest first."""
+    with reading_table():
+        found = [WholeRow._make(record) for record in await connection.fetch(COPIES, uuids)]
     return sorted(found, key=lambda one: (one.read_epoch or 0, one.flags or ""), reverse=True)
 
 

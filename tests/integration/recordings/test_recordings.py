@@ -293,6 +293,16 @@ async def test_a_link_inside_the_folder_is_not_followed_and_told_once(folder: Fo
     assert told == ["default/branch.local"]
 
 
+async def test_a_new_folder_and_the_files_in_it_may_be_named_together(folder: Folder) -> None:
+    for name in ("msg_1.wav", "msg_2.wav", "msg_3.wav"):
+        folder.leave(name)
+
+    found = await folder.index.look([BOX, f"{BOX}/msg_1.wav", "default"])
+
+    assert len(found) == 3
+    assert await has(folder, "msg_1.wav", "msg_2.wav", "msg_3.wav")
+
+
 async def test_a_recordings_folder_that_is_itself_a_link_is_indexed_and_watched(folder: Folder, tmp_path: Path) -> None:
     folder.root.rmdir()
     (tmp_path / "disk").mkdir()
