@@ -58,9 +58,11 @@ class Archive(Streamed):
         """Send the archive."""
         outbox = _Outbox()
         archive = zipfile.ZipFile(outbox, "w", zipfile.ZIP_STORED)
-        async for member in self._members:
-            await self._add(archive, member, outbox)
-        archive.close()
+        try:
+            async for member in self._members:
+                await self._add(archive, member, outbox)
+        finally:
+            archive.close()  # also if the client has left: a ZipFile that is not closed complains when it is forgotten
         await self.write(outbox.taken())
 
     async def end(self) -> None:

@@ -172,7 +172,7 @@ async def call(
         fresh = new or f"n{uuid4().hex}"
         body = {key: value.replace("{new}", fresh) if isinstance(value, str) else value for key, value in route.body.items()}
         if "ids" in body:
-            body["ids"] = [things.names[name] for name in body["ids"]]
+            body["ids"] = [things.names.get(name, name) for name in body["ids"]]
     headers = {} if token is None else {"Authorization": f"Bearer {things.tokens[token]}"}
     async with (
         aiohttp.ClientSession(api.client._base_url) as session,

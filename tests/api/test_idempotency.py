@@ -181,7 +181,9 @@ class Client:
                 raise asyncio.CancelledError
             return web.Response(status=201, body=b"[1]", content_type="application/json")
 
-        response = await Idempotency(self.pool, self.claims).answer(cast("web.Request", raw), OPERATOR, act)
+        response = await Idempotency(self.pool, self.claims).answer(
+            cast("web.Request", raw), OPERATOR, act, cast("web.Request", raw).read
+        )
         return response.status
 
 

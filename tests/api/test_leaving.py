@@ -50,7 +50,7 @@ async def test_a_left_message_is_there_when_the_answer_comes(api: Site, mailbox:
     assert listed == message
     assert (message["caller_id_name"], message["caller_id_number"]) == ("Alice Nguyễn", "+84891")
     assert (message["extension"], message["domain"], message["duration"], message["read"]) == (mailbox, DOMAIN, 2, False)
-    assert message["recording"]["duration"] == 2.5
+    assert (message["recording"], message["audio"]["duration"]) == ("ready", 2.5)
     assert (await api.get(f"/v1/voicemail/message?extension={mailbox}"))["total"] == 1
     async with api.client.get(message["download_url"]) as download:
         audio = await download.read()

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from app.access.audit.readings import Readings
 from app.access.grant import Grant
 from app.access.scopes import ALL_SCOPES
 from app.addressing import Domain, Extension, MailboxAddress
@@ -73,17 +72,17 @@ class Lists:
         self.switch_pool, self.readers, self.switch_readers = switch_pool, readers, switch_readers
         storage = RecordingStorage(RecordingPaths(Path("/nowhere"), ROOT))
         self.registry = Registry(pool, switch_pool, storage, _announce, max_age=86400)
-        self.messages = Messages(readers, switch_readers, self.registry, storage, Readings(pool))
+        self.messages = Messages(readers, switch_readers, self.registry, storage)
         self.rendering = Rendering(ZoneInfo("Asia/Ho_Chi_Minh"))
 
     def lines(self, page: PageLines) -> list[LineOut]:
         """A page as it is shown."""
-        return self.rendering.lines(page.lines, "")
+        return self.rendering.lines(page.lines, "", page.unread)
 
     async def ids(self, extension: str | None = None) -> list[str]:
         """The ids in the list of a mailbox, or of the domain."""
         page = await self.messages.page(EVERYBODY, None if extension is None else Extension(extension), limit=100)
-        lines = self.rendering.lines(page.lines, "")
+        lines = self.rendering.lines(page.lines, "", page.unread)
         assert page.total == len(lines) == len({line["id"] for line in lines})
         return [line["id"] for line in lines]
 

@@ -70,7 +70,7 @@ class Process:
         switch: Any = SimpleNamespace(pool=pool, socket=socket, mwi=MessageWaiting(socket))
         index, plain, readings = RecordingIndex(pool, storage), Plain(), Readings(pool)
         registry = Registry(pool, pool, storage, announce, max_age=86400)
-        messages = Messages(pool, pool, registry, storage, readings)  # type: ignore[arg-type]
+        messages = Messages(pool, pool, registry, storage)  # type: ignore[arg-type]
         self.pool = pool
         self.greetings = GreetingService(
             pool=pool, table=GreetingTable(pool), storage=storage, index=index, conversion=plain, readings=readings

@@ -50,7 +50,7 @@ async def send(pool: Pool, idempotency: Idempotency, number: int, begun: int) ->
     headers = CIMultiDict({"Idempotency-Key": f"key-{number}", "Authorization": "Bearer t"})
     raw = SimpleNamespace(headers=headers, rel_url=URL("/v1/domain"), method="POST", content_type="application/json", read=read)
     try:
-        await idempotency.answer(cast("web.Request", raw), OPERATOR, act)
+        await idempotency.answer(cast("web.Request", raw), OPERATOR, act, read)
     except Conflict as error:
         return "lost" if "lost" in error.detail else "running"
     return "made"
