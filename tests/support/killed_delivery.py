@@ -112,11 +112,13 @@ class Site:
             "accepted": all(recipient.state == "accepted" for recipient in recipients),
         }
 
-    async def go_on(self, mail_process: MailProcess, path: Path, notification: UUID) -> dict[str, Any]:
-        """What the next process finds, and what it makes of it."""
+    async def go_on(self, mail_process: MailProcess, path: Path, notification: UUID, *, another: bool) -> dict[str, Any]:
+        """What the next process finds, and what it makes of it; ``another`` message is left at its end, for the next round."""
         found = await self.outcome(mail_process, path, notification)
         await mail_process.work()
-        return {"found": found, "made": await self.outcome(mail_process, path, notification)}
+        made = await self.outcome(mail_process, path, notification)
+        following = [str(left) for left in await self.leave(mail_process)] if another else ["", ""]
+        return {"found": found, "made": made, "next": following}
 
 
 def apart(work: Callable[[], Awaitable[Any]]) -> tuple[bool, str]:
@@ -144,19 +146,22 @@ def main(arguments: list[str]) -> None:
         path, notification = await site.at_a_desk(site.leave)
         print("\n" + json.dumps([str(path), str(notification)]))
 
+    _, text = apart(leave)
+    path, notification = json.loads(text.splitlines()[-1])
     for number in range(1, 100):
-        _, text = apart(leave)
-        path, notification = json.loads(text.splitlines()[-1])
         began = time.monotonic()
         killed, _ = apart(lambda: site.at_a_desk(lambda mail_process: site.doomed(mail_process, UUID(notification), number)))  # noqa: B023
 
         async def go_on() -> None:
-            found = await site.at_a_desk(lambda mail_process: site.go_on(mail_process, Path(path), UUID(notification)))  # noqa: B023
+            found = await site.at_a_desk(
+                lambda mail_process: site.go_on(mail_process, Path(path), UUID(notification), another=killed)  # noqa: B023
+            )
             print("\n" + json.dumps(found))
 
         _, text = apart(go_on)
-        told = {"step": number, "killed": killed, "seconds": time.monotonic() - began, **json.loads(text.splitlines()[-1])}
-        print(json.dumps(told), flush=True)
+        found = json.loads(text.splitlines()[-1])
+        path, notification = found.pop("next")
+        print(json.dumps({"step": number, "killed": killed, "seconds": time.monotonic() - began, **found}), flush=True)
         if not killed:
             return
 

@@ -297,11 +297,13 @@ async def test_a_connection_that_is_killed_is_replaced_and_what_runs_goes_on(job
         await jobs.enqueue(pool, "slow", "slow", dedupe_key="slow")
         await asyncio.wait_for(began.wait(), 10)
 
-        await pool.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'voicemail jobs' AND datname = current_database()"
-        )
-        await until(lambda: not jobs.connected)
+        async with asyncio.timeout(10):
+            while jobs.connected:
+                await pool.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'voicemail jobs' AND datname = current_database()"
+                )
+                await asyncio.sleep(0.1)
         await until(lambda: jobs.connected)
         await jobs.enqueue(pool, "test", "after", dedupe_key="after")
         await until(lambda: record.seen)
