@@ -30,7 +30,7 @@ from app.recordings.storage import RecordingStorage
 from app.sandbox.tables import TABLES
 from app.switch.tables import messages as store
 from app.switch.tables.encoding import prepare_switch_connection, reset_switch_connection
-from app.switch.tables.indexes import Indexes
+from app.switch.tables.indexes import INDEXES, THERE, Indexes
 from tests.support.access_tokens import OPERATOR, make_token
 from tests.support.databases import another
 from tests.support.pbx import Site
@@ -363,6 +363,9 @@ async def test_a_list_is_of_the_token_s_domains_and_of_the_client_s_host(stand_i
 async def test_a_table_that_the_switch_creates_anew_is_listed_at_once(stand_in_site: Site, pool: Pool) -> None:
     await insert(pool, switch_row())
     assert (await stand_in_site.get("/v1/voicemail/message"))["total"] == 1
+    async with asyncio.timeout(60):  # PostgreSQL may refuse to drop a table on which an index is being made
+        while [row["indisvalid"] for row in await pool.fetch(THERE, list(INDEXES))] != [True] * len(INDEXES):
+            await asyncio.sleep(0.05)
 
     await pool.execute("DROP TABLE voicemail_msgs, voicemail_prefs")
     async with stand_in_site.client.get("/v1/voicemail/message") as answer:
